@@ -1,0 +1,3 @@
+//! tenancyd
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! upstream
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! The tenancy filter.
+
+#[cfg(target_arch = "wasm32")]
+mod wasm;

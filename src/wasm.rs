@@ -1,0 +1,1 @@
+//! What the filter and Envoy say to each other.
