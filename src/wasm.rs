@@ -1,1 +1,302 @@
-//! What the filter and Envoy say to each other.
+//! The only file, with its child, that speaks proxy-wasm: Envoy's callbacks → [`Filter`] → Envoy's functions.
+
+mod hostcalls;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use log::{debug, error, warn};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel};
+
+use self::hostcalls::{Buffer, Map};
+use crate::config::{Config, header_value};
+use crate::filter::{Filter, HeaderEdit, Step};
+use crate::host::{Answer, CallId, Callout, Host, RequestId};
+use crate::request::{Head, header_pairs};
+use crate::tenant::Tenant;
+
+/// The largest answer of a service that is read; a tenant's record is a few hundred bytes.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// How often a root context looks for callouts whose wake-up was lost.
+const TICK_MILLISECONDS: u32 = 1000;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Trace);
+    proxy_wasm::set_root_context(|context_id| Box::new(Root { context_id, worker: Rc::new(Worker::new()) }));
+}}
+
+/// What a root context and its requests share.
+struct Worker {
+    /// Set once the configuration was taken.
+    filter: RefCell<Option<Filter>>,
+    host: Envoy,
+    decisions: RefCell<HashMap<&'static str, Option<u32>>>,
+}
+
+/// The root context: one for each configuration of the filter in each worker.
+struct Root {
+    context_id: u32,
+    worker: Rc<Worker>,
+}
+
+/// One request.
+struct Request {
+    id: RequestId,
+    worker: Rc<Worker>,
+}
+
+/// Envoy, as the filter's core sees it.
+///
+/// Only a root context may send a callout, from a callback of its own: an answer goes to the context that asked, and one
+/// that asked for a request is lost with it. So callouts wait here for the root context, which an entry in a queue of this
+/// context's own wakes at once.
+struct Envoy {
+    queue: Cell<Option<u32>>,
+    last_call: Cell<u64>,
+    to_send: RefCell<Vec<(CallId, Callout)>>,
+    sent: RefCell<HashMap<u32, CallId>>,
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
+        let Some(call) = self.worker.host.sent.borrow_mut().remove(&token) else { return };
+        self.land(call, answer(headers, body_size));
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        log::set_max_level(hostcalls::log_level());
+        let bytes = hostcalls::buffer(Buffer::PluginConfiguration, usize::MAX).unwrap_or_default();
+        match Config::from_bytes(&bytes) {
+            Ok(config) => {
+                self.worker.filter.replace(Some(Filter::new(config)));
+            }
+            Err(faults) => {
+                error!("tenancy: the configuration is refused: {faults}");
+                return false;
+            }
+        }
+        // A queue's name is one for all workers, and who registers it last owns it; a random one is this context's alone.
+        let name = format!("tenancy-{:016x}", RandomState::new().build_hasher().finish());
+        self.worker.host.queue.set(hostcalls::register_queue(&name));
+        hostcalls::set_tick_period(TICK_MILLISECONDS);
+        true
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        while hostcalls::dequeue(queue) {}
+        self.send_callouts();
+    }
+
+    fn on_tick(&mut self) {
+        log::set_max_level(hostcalls::log_level());
+        self.send_callouts();
+    }
+
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request { id: RequestId(context_id), worker: Rc::clone(&self.worker) }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Root {
+    fn send_callouts(&self) {
+        for (call, callout) in self.worker.host.to_send.take() {
+            if let Err(why) = self.worker.host.send(call, &callout) {
+                self.land(call, Answer::Failed { why });
+            }
+        }
+    }
+
+    fn land(&self, call: CallId, answer: Answer) {
+        let (steps, fault) = match &mut *self.worker.filter.borrow_mut() {
+            Some(filter) => filter.answer(call, answer, &self.worker.host),
+            None => return,
+        };
+        if let Some(fault) = fault {
+            warn!("tenancy: {fault}");
+        }
+        for (id, step) in steps {
+            // A request that is gone has no context, and what follows would act on the one before it.
+            if hostcalls::set_effective_context(id.0) && self.worker.perform(step) == Action::Continue {
+                hostcalls::resume_request();
+            }
+        }
+        hostcalls::set_effective_context(self.context_id);
+    }
+}
+
+fn answer(headers: usize, body_size: usize) -> Answer {
+    if headers == 0 {
+        return Answer::Failed { why: "the connection broke" };
+    }
+    if body_size > MAX_ANSWER_BYTES {
+        return Answer::Failed { why: "the answer is larger than 1 MiB" };
+    }
+    let map = hostcalls::header_map(Map::CalloutResponse).unwrap_or_default();
+    let status = header_pairs(&map)
+        .and_then(|pairs| pairs.iter().find(|(name, _)| *name == b":status").map(|(_, value)| *value))
+        .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    match status {
+        Some(status) => Answer::Reply { status, body: hostcalls::buffer(Buffer::CalloutResponse, body_size).unwrap_or_default() },
+        None => Answer::Failed { why: "the answer has no status" },
+    }
+}
+
+impl Context for Request {
+    fn on_done(&mut self) -> bool {
+        if let Some(filter) = &mut *self.worker.filter.borrow_mut() {
+            filter.end(self.id);
+        }
+        true
+    }
+}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        let map = hostcalls::header_map(Map::Request).unwrap_or_default();
+        let head = Head::new(header_pairs(&map).unwrap_or_default());
+        let step = match &mut *self.worker.filter.borrow_mut() {
+            Some(filter) => filter.request(self.id, &head, &self.worker.host),
+            // Envoy sends no request to a filter whose configuration was refused.
+            None => Step::Wait,
+        };
+        self.worker.perform(step)
+    }
+
+    fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
+        self.hold()
+    }
+
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        self.hold()
+    }
+}
+
+impl Request {
+    /// Where `allow_on_headers_stop_iteration` is set, a body arrives while the headers wait, and letting it go on would
+    /// let the request go on, unjudged.
+    fn hold(&self) -> Action {
+        let waiting = self.worker.filter.borrow().as_ref().is_none_or(|filter| filter.is_waiting(self.id));
+        if waiting { Action::Pause } else { Action::Continue }
+    }
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self { filter: RefCell::new(None), host: Envoy::new(), decisions: RefCell::new(HashMap::new()) }
+    }
+
+    /// Carries out a step on the effective context's request.
+    fn perform(&self, step: Step) -> Action {
+        match step {
+            Step::Wait => Action::Pause,
+            Step::Forward(forwarding) => {
+                for edit in &forwarding.edits {
+                    let done = match edit {
+                        HeaderEdit::Set(name, value) => hostcalls::set_header(name.as_bytes(), value),
+                        HeaderEdit::Remove(name) => hostcalls::remove_header(name),
+                    };
+                    if !done {
+                        // A request whose headers could not be made true must not reach the service.
+                        error!("tenancy: Envoy refused a change of the request's headers");
+                        hostcalls::send_local_response(500, "tenancy_internal_error", &[], "", 13);
+                        return Action::Pause;
+                    }
+                }
+                self.record(forwarding.decision.as_str(), forwarding.tenant.as_deref());
+                Action::Continue
+            }
+            Step::Deny(refusal) => {
+                let denial = &refusal.denial;
+                let details = denial.response_code_details();
+                self.record(details.strip_prefix("tenancy_").unwrap_or(details), refusal.tenant.as_deref());
+                let body = denial.body();
+                debug!("tenancy: refused: {body}");
+                hostcalls::send_local_response(denial.status(), details, &denial.headers(), &body, denial.grpc_status());
+                Action::Pause
+            }
+        }
+    }
+
+    /// Writes the log fields of the effective context's request, and counts its decision.
+    fn record(&self, decision: &'static str, tenant: Option<&Tenant>) {
+        hostcalls::set_property("tenant_decision", decision.as_bytes());
+        if let Some(tenant) = tenant {
+            hostcalls::set_property("tenant_id", tenant.id.as_str().as_bytes());
+            if let Some(slug) = &tenant.slug {
+                hostcalls::set_property("tenant_slug", slug.as_str().as_bytes());
+            }
+            if let Some(plan) = tenant.plan() {
+                hostcalls::set_property("tenant_plan", &header_value(plan));
+            }
+        }
+        let metric = *self
+            .decisions
+            .borrow_mut()
+            .entry(decision)
+            .or_insert_with(|| hostcalls::define_counter(&format!("tenancy.requests.decision.{decision}")));
+        if let Some(metric) = metric {
+            hostcalls::increment(metric);
+        }
+    }
+}
+
+impl Envoy {
+    fn new() -> Self {
+        Self { queue: Cell::new(None), last_call: Cell::new(0), to_send: RefCell::default(), sent: RefCell::default() }
+    }
+
+    fn send(&self, call: CallId, callout: &Callout) -> Result<(), &'static str> {
+        let mut headers = vec![
+            (":method", "GET"),
+            (":path", callout.path.as_str()),
+            (":authority", callout.cluster.as_str()),
+            ("accept", "application/json"),
+        ];
+        // The SDK takes header values as text; a trace header that isn't text is nobody's trace.
+        headers.extend(callout.headers.iter().filter_map(|(name, value)| Some((*name, std::str::from_utf8(value).ok()?))));
+        match proxy_wasm::hostcalls::dispatch_http_call(&callout.cluster, headers, None, Vec::new(), callout.timeout) {
+            Ok(token) => {
+                self.sent.borrow_mut().insert(token, call);
+                Ok(())
+            }
+            Err(proxy_wasm::types::Status::BadArgument) => Err("Envoy has no cluster of that name"),
+            Err(_) => Err("no endpoint, or a full circuit breaker"),
+        }
+    }
+}
+
+impl Host for Envoy {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn shared(&self, key: &str) -> Option<Vec<u8>> {
+        hostcalls::shared_data(key)
+    }
+
+    fn set_shared(&self, key: &str, value: Option<&[u8]>) {
+        // A value that can't be shared is looked up again by the other workers, and that is all.
+        hostcalls::set_shared_data(key, value.unwrap_or_default());
+    }
+
+    fn call(&self, callout: Callout) -> CallId {
+        let call = CallId(self.last_call.get().wrapping_add(1));
+        self.last_call.set(call.0);
+        self.to_send.borrow_mut().push((call, callout));
+        if let Some(queue) = self.queue.get() {
+            // If that fails, the next tick sends it.
+            hostcalls::enqueue(queue);
+        }
+        call
+    }
+}

@@ -1,0 +1,178 @@
+//! Settings of the services that the filter asks by callout.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::reader::{Faults, Node, Setting, Whole, choice, settings};
+
+const WITH_THE_DIRECTORY: &str = super::WITH_THE_DIRECTORY;
+
+/// A time in milliseconds that a callout may take: at least 1, because Envoy waits for ever on 0.
+type TimeoutMs = Whole<1, 60_000>;
+/// An age in seconds, at most a day.
+type AgeSeconds = Whole<0, 86_400>;
+
+choice! {
+    /// What a request gets when nobody can say which tenant it belongs to.
+    pub enum OnError as "onError" {
+        /// 503.
+        Deny = "deny",
+        /// It passes without tenant headers.
+        Allow = "allow",
+    }
+}
+
+settings! {
+    /// The directory service: `GET path` gives a tenant, or 404.
+    pub struct LookupTenant {
+        /// The Envoy cluster to ask.
+        required "cluster" => cluster: String,
+        /// The path to ask for, with {tenantId} where the identifier goes.
+        required "path" => path: TenantPath,
+        /// Milliseconds that an answer may take.
+        default "timeoutMs" => timeout_ms: TimeoutMs = Whole(500),
+        /// Seconds after which an answer must be asked again.
+        default "cacheSeconds" => cache_seconds: AgeSeconds = Whole(60),
+        /// Seconds more that an answer may serve while the directory gives none.
+        default "staleSeconds" => stale_seconds: AgeSeconds = Whole(300),
+        /// Seconds for which an unknown tenant stays unknown.
+        default "negativeSeconds" => negative_seconds: AgeSeconds = Whole(5),
+        /// How many callouts a worker may have under way; a lookup beyond that is refused with 503.
+        default "maxInFlight" => max_in_flight: Whole<1, 100_000> = Whole(64),
+        /// What a request gets when the directory gives no answer and nothing held may serve.
+        default "onError" => on_error: OnError = OnError::Deny,
+    }
+    later {
+        "snapshot": WITH_THE_DIRECTORY,
+    }
+}
+
+settings! {
+    /// The service that knows whose domain a host is: `GET path` gives `{"tenantId":"acme"}` or a tenant, or 404.
+    pub struct DomainLookup {
+        /// The Envoy cluster to ask.
+        required "cluster" => cluster: String,
+        /// The path to ask for, with {domain} where the host name goes.
+        required "path" => path: DomainPath,
+        /// Milliseconds that an answer may take.
+        default "timeoutMs" => timeout_ms: TimeoutMs = Whole(500),
+        /// Seconds after which an answer must be asked again.
+        default "cacheSeconds" => cache_seconds: AgeSeconds = Whole(60),
+        /// Seconds more that an answer may serve while the service gives none.
+        default "staleSeconds" => stale_seconds: AgeSeconds = Whole(300),
+        /// Seconds for which a domain that is nobody's stays nobody's.
+        default "negativeSeconds" => negative_seconds: AgeSeconds = Whole(5),
+        /// How many callouts a worker may have under way; a lookup beyond that is refused with 503.
+        default "maxInFlight" => max_in_flight: Whole<1, 100_000> = Whole(64),
+        /// What a request gets when the service gives no answer and nothing held may serve.
+        default "onError" => on_error: OnError = OnError::Deny,
+    }
+}
+
+/// A service that turns a name into an answer, whichever kind of name it is.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The Envoy cluster to ask.
+    pub cluster: String,
+    /// The path to ask for.
+    pub path: Template,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// The age after which an answer must be asked again.
+    pub cache: Duration,
+    /// How much older an answer may serve while the service gives none.
+    pub stale: Duration,
+    /// How long "does not exist" holds.
+    pub negative: Duration,
+    /// How many callouts a worker may have under way.
+    pub max_in_flight: usize,
+    /// What a request gets when there is no answer.
+    pub on_error: OnError,
+}
+
+macro_rules! source {
+    ($settings:ident) => {
+        impl From<&$settings> for Source {
+            fn from(from: &$settings) -> Self {
+                Self {
+                    cluster: from.cluster.clone(),
+                    path: from.path.0.clone(),
+                    timeout: Duration::from_millis(from.timeout_ms.0),
+                    cache: Duration::from_secs(from.cache_seconds.0),
+                    stale: Duration::from_secs(from.stale_seconds.0),
+                    negative: Duration::from_secs(from.negative_seconds.0),
+                    max_in_flight: usize::try_from(from.max_in_flight.0).unwrap_or(usize::MAX),
+                    on_error: from.on_error,
+                }
+            }
+        }
+    };
+}
+source!(LookupTenant);
+source!(DomainLookup);
+
+/// A path with one placeholder, cut at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    before: String,
+    after: String,
+}
+
+impl Template {
+    /// The path with a name in the placeholder's place. Names are made of characters that a path carries as they are.
+    pub fn fill(&self, name: &str) -> String {
+        [&self.before, name, &self.after].concat()
+    }
+
+    fn read(node: &Node<'_>, faults: &mut Faults, placeholder: &str) -> Option<Self> {
+        let text = String::read(node, faults)?;
+        let mut sound = true;
+        if !text.starts_with('/') {
+            node.fault(faults, "must start with /");
+            sound = false;
+        }
+        if text.bytes().any(|b| !b.is_ascii_graphic() || b == b'#') {
+            node.fault(faults, "holds a character that a path can't: escape it with %");
+            sound = false;
+        }
+        let cut = text.split_once(placeholder);
+        match cut {
+            Some((before, after)) if !before.contains(['{', '}']) && !after.contains(['{', '}']) => {
+                return sound.then(|| Self { before: before.to_owned(), after: after.to_owned() });
+            }
+            Some(_) => node.fault(faults, format!("has another placeholder than one {placeholder}")),
+            None => node.fault(faults, format!("needs the placeholder {placeholder}")),
+        }
+        None
+    }
+}
+
+macro_rules! path_with {
+    ($(#[doc = $doc:expr])* $name:ident, $placeholder:literal) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(pub Template);
+
+        impl Setting for $name {
+            fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
+                Template::read(node, faults, $placeholder).map(Self)
+            }
+
+            fn schema() -> Value {
+                let name = $placeholder.trim_matches(['{', '}']);
+                json!({"type": "string", "pattern": format!(r"^/[^{{}}#\s]*\{{{name}\}}[^{{}}#\s]*$|^\{{{name}\}}$")})
+            }
+        }
+    };
+}
+path_with!(
+    /// A path with `{tenantId}`.
+    TenantPath,
+    "{tenantId}"
+);
+path_with!(
+    /// A path with `{domain}`.
+    DomainPath,
+    "{domain}"
+);

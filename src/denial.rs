@@ -1,0 +1,118 @@
+//! Every refusal: its status and code, what the client is told, and what only the log is told.
+
+use serde_json::{Value, json};
+
+use crate::config::Resolution;
+use crate::tenant::Identifier;
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// Nothing identifies a tenant (`None`), or the directory has none of that name.
+    TenantNotFound(Option<Identifier>),
+    /// The tenant may not be served for now.
+    TenantSuspended(Identifier),
+    /// The tenant may not be served.
+    TenantInactive(Identifier),
+    /// Strategies name different tenants.
+    TenantMismatch,
+    /// One source gives several values.
+    TenantAmbiguous(Resolution),
+    /// Nobody can say which tenant it is, and nothing held may serve.
+    ServiceUnavailable,
+}
+
+/// Seconds after which a client may try again when the directory can't answer.
+const RETRY_AFTER_SECONDS: &str = "5";
+
+impl Denial {
+    /// The code, as the body has it.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TenantNotFound(_) => "TENANT_NOT_FOUND",
+            Self::TenantSuspended(_) => "TENANT_SUSPENDED",
+            Self::TenantInactive(_) => "TENANT_INACTIVE",
+            Self::TenantMismatch => "TENANT_MISMATCH",
+            Self::TenantAmbiguous(_) => "TENANT_AMBIGUOUS",
+            Self::ServiceUnavailable => "SERVICE_UNAVAILABLE",
+        }
+    }
+
+    /// The HTTP status. Never 400, on which Envoy closes HTTP/1.1 connections.
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::TenantNotFound(_) => 404,
+            Self::TenantSuspended(_) | Self::TenantInactive(_) | Self::TenantMismatch | Self::TenantAmbiguous(_) => 403,
+            Self::ServiceUnavailable => 503,
+        }
+    }
+
+    /// The status for gRPC clients, by gRPC's own numbers. Envoy would make others of the HTTP status.
+    pub const fn grpc_status(&self) -> i32 {
+        match self {
+            Self::TenantNotFound(_) => 5,
+            Self::TenantSuspended(_) | Self::TenantInactive(_) | Self::TenantMismatch | Self::TenantAmbiguous(_) => 7,
+            Self::ServiceUnavailable => 14,
+        }
+    }
+
+    /// Envoy's response code details: `tenancy_` and the code in lower case.
+    pub const fn response_code_details(&self) -> &'static str {
+        match self {
+            Self::TenantNotFound(_) => "tenancy_tenant_not_found",
+            Self::TenantSuspended(_) => "tenancy_tenant_suspended",
+            Self::TenantInactive(_) => "tenancy_tenant_inactive",
+            Self::TenantMismatch => "tenancy_tenant_mismatch",
+            Self::TenantAmbiguous(_) => "tenancy_tenant_ambiguous",
+            Self::ServiceUnavailable => "tenancy_service_unavailable",
+        }
+    }
+
+    /// The response's headers.
+    pub fn headers(&self) -> Vec<(&'static str, &'static str)> {
+        // No cache between may keep a refusal: the tenant can exist, or be active again, in a second.
+        let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+        if *self == Self::ServiceUnavailable {
+            headers.push(("retry-after", RETRY_AFTER_SECONDS));
+        }
+        headers
+    }
+
+    /// The response's body: the seed's error envelope.
+    pub fn body(&self) -> String {
+        json!({"error": {"code": self.code(), "message": self.message(), "details": self.details()}}).to_string()
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::TenantNotFound(None) => "The request names no tenant".to_owned(),
+            Self::TenantNotFound(Some(tenant)) => format!("Tenant '{tenant}' not found"),
+            Self::TenantSuspended(tenant) => format!("Tenant '{tenant}' is suspended"),
+            Self::TenantInactive(tenant) => format!("Tenant '{tenant}' is inactive"),
+            Self::TenantMismatch => "The request names different tenants".to_owned(),
+            Self::TenantAmbiguous(source) => format!("The request's {} names several tenants", source_name(*source)),
+            Self::ServiceUnavailable => "The tenant can't be determined now, try again later".to_owned(),
+        }
+    }
+
+    fn details(&self) -> Value {
+        match self {
+            Self::TenantNotFound(Some(tenant)) | Self::TenantSuspended(tenant) | Self::TenantInactive(tenant) => {
+                json!({"tenantId": tenant.as_str()})
+            }
+            Self::TenantAmbiguous(source) => json!({"source": source.as_str()}),
+            Self::TenantNotFound(None) | Self::TenantMismatch | Self::ServiceUnavailable => json!({}),
+        }
+    }
+}
+
+fn source_name(source: Resolution) -> &'static str {
+    match source {
+        Resolution::Subdomain | Resolution::CustomDomain => "host",
+        Resolution::Path => "path",
+        Resolution::Header => "header",
+        Resolution::Query => "query",
+        Resolution::Jwt => "token",
+        Resolution::Custom => "resolver",
+    }
+}

@@ -1,0 +1,449 @@
+//! The conductor: a request's way from its first header to a verdict.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use crate::config::{Agreement, Config, DataModel, HeaderName, OnError, Resolution, header_value};
+use crate::denial::Denial;
+use crate::directory::{Directory, Key, Lookup};
+use crate::host::{Answer, CallId, Host, RequestId};
+use crate::request::Head;
+use crate::resolve::{Claim, claim};
+use crate::tenant::{Status, Tenant};
+
+/// What happens with a request next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// It goes on to the service, with these changes.
+    Forward(Forwarding),
+    /// It waits for a lookup.
+    Wait,
+    /// It is refused.
+    Deny(Refusal),
+}
+
+/// A request that goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forwarding {
+    /// Why it goes on.
+    pub decision: Decision,
+    /// Its tenant, if it has one.
+    pub tenant: Option<Rc<Tenant>>,
+    /// The changes to its headers, each name at most once.
+    pub edits: Vec<HeaderEdit>,
+}
+
+/// A request that is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Why.
+    pub denial: Denial,
+    /// Its tenant, where the directory knows it.
+    pub tenant: Option<Rc<Tenant>>,
+}
+
+/// Why a request goes on to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Its tenant may be served.
+    Allow,
+    /// Its path belongs to no tenant.
+    Excluded,
+    /// It names no tenant, and needn't.
+    NoTenant,
+    /// Nobody could say which tenant it is, and `onError` allows that.
+    Unavailable,
+}
+
+impl Decision {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Allow, Self::Excluded, Self::NoTenant, Self::Unavailable];
+
+    /// The name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Excluded => "excluded",
+            Self::NoTenant => "no_tenant",
+            Self::Unavailable => "unavailable_allowed",
+        }
+    }
+}
+
+/// One change to a request's headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// The header has this one value, however many it had.
+    Set(String, Vec<u8>),
+    /// The header is gone. The name is as the client sent it.
+    Remove(Vec<u8>),
+}
+
+/// Headers of the request that a callout carries on, so that one trace covers both.
+const TRACE_HEADERS: [&str; 9] = [
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+];
+const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
+
+/// One worker's filter.
+pub struct Filter {
+    config: Config,
+    /// Every header that only the filter may set; a client's own are removed, whatever follows.
+    owned: Vec<HeaderName>,
+    directory: Directory,
+    waiting: HashMap<RequestId, Pending>,
+}
+
+/// A request on its way to a verdict.
+struct Pending {
+    claims: Vec<(Resolution, State)>,
+    /// The client's own copies of headers that are the filter's, by the names it sent.
+    forged: Vec<Vec<u8>>,
+    rewrite: Rewrite,
+    trace: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// What has become of one strategy's claim.
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    /// The strategy names no tenant.
+    Absent,
+    /// It gives several values.
+    Ambiguous,
+    /// It names something that is yet to be looked up.
+    Ask(Key),
+    /// The lookup is under way.
+    Waiting(Key),
+    /// It names this tenant.
+    Tenant(Rc<Tenant>),
+    /// It names something that the directory doesn't have.
+    Unknown(Key),
+    /// Nobody can say.
+    Unavailable(OnError),
+}
+
+/// The request target's parts that may have to be put together anew.
+#[derive(Default)]
+struct Rewrite {
+    /// The path without prefix and tenant, and what was taken away.
+    stripped: Option<(Vec<u8>, Vec<u8>)>,
+    path: Vec<u8>,
+    query: Option<Vec<u8>>,
+    /// Set where the tenant's parameter was taken out of the query.
+    query_stripped: bool,
+}
+
+impl Filter {
+    /// A filter that has seen no request yet.
+    pub fn new(config: Config) -> Self {
+        let mut owned: Vec<HeaderName> = config.forward.0.iter().map(|(name, _)| name.clone()).collect();
+        let isolation = &config.isolation;
+        if isolation.resolution.0.contains(&Resolution::Header) {
+            owned.push(isolation.header_name.clone());
+        }
+        if isolation.strips_path() {
+            owned.extend(HeaderName::parse(FORWARDED_PREFIX));
+        }
+        owned.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        owned.dedup();
+        let directory = Directory::new(&config);
+        Self { config, owned, directory, waiting: HashMap::new() }
+    }
+
+    /// Judges a request by its headers.
+    pub fn request(&mut self, id: RequestId, head: &Head<'_>, host: &dyn Host) -> Step {
+        let forged = self.forged(head);
+        let isolation = &self.config.isolation;
+        if isolation.exclude.iter().any(|exclude| exclude.covers(&head.target)) {
+            return pass(Decision::Excluded, forged);
+        }
+        let state = |strategy: Resolution| match claim(strategy, isolation, head) {
+            Claim::Absent => State::Absent,
+            Claim::Ambiguous => State::Ambiguous,
+            Claim::Tenant(identifier) => State::Ask(Key::Tenant(identifier)),
+            Claim::Domain(domain) => State::Ask(Key::Domain(domain)),
+        };
+        let claims = isolation.resolution.0.iter().map(|strategy| (*strategy, state(*strategy))).collect();
+        let mut pending = Pending { claims, forged, rewrite: self.rewrite(head), trace: trace(head) };
+        let step = self.advance(id, &mut pending, host);
+        if step == Step::Wait {
+            self.waiting.insert(id, pending);
+        }
+        step
+    }
+
+    /// Takes a callout's answer, and gives what happens with each request that waited for it, and what to log.
+    pub fn answer(&mut self, call: CallId, answer: Answer, host: &dyn Host) -> (Vec<(RequestId, Step)>, Option<String>) {
+        let Some(landed) = self.directory.land(call, answer, host) else { return (Vec::new(), None) };
+        let mut steps = Vec::new();
+        for id in landed.waiting {
+            // A request that has ended meanwhile waits for nothing.
+            let Some(mut pending) = self.waiting.remove(&id) else { continue };
+            for (_, state) in &mut pending.claims {
+                if *state == State::Waiting(landed.key.clone()) {
+                    *state = State::from_lookup(landed.key.clone(), landed.lookup.clone());
+                }
+            }
+            match self.advance(id, &mut pending, host) {
+                Step::Wait => {
+                    self.waiting.insert(id, pending);
+                }
+                step => steps.push((id, step)),
+            }
+        }
+        let fault = landed.fault.map(|why| format!("the lookup of {:?} {why}", landed.key));
+        (steps, fault)
+    }
+
+    /// Forgets a request that has ended.
+    pub fn end(&mut self, id: RequestId) {
+        self.waiting.remove(&id);
+    }
+
+    /// Whether a request waits for a lookup.
+    pub fn is_waiting(&self, id: RequestId) -> bool {
+        self.waiting.contains_key(&id)
+    }
+
+    fn advance(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
+        match self.config.isolation.agreement {
+            Agreement::First => self.first(id, pending, host),
+            Agreement::Consistent | Agreement::Unanimous => self.together(id, pending, host),
+        }
+    }
+
+    /// The first strategy that answers decides. One that can't tell yet, or at all, is never passed over.
+    fn first(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
+        let Pending { claims, trace, .. } = pending;
+        for (strategy, state) in claims {
+            self.look_up(state, id, trace, host);
+            match state {
+                State::Absent => {}
+                State::Ambiguous => return refuse(Denial::TenantAmbiguous(*strategy)),
+                State::Ask(_) | State::Waiting(_) => return Step::Wait,
+                State::Unknown(key) => return refuse(not_found(key)),
+                State::Unavailable(on_error) => return unavailable(*on_error, &mut pending.forged),
+                State::Tenant(tenant) => {
+                    let tenant = Rc::clone(tenant);
+                    return self.judge(tenant, pending);
+                }
+            }
+        }
+        self.no_tenant(pending)
+    }
+
+    /// All that answer have to name one tenant, though one gives an id, one a slug, and one a domain.
+    fn together(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
+        let unanimous = self.config.isolation.agreement == Agreement::Unanimous;
+        // What needs no lookup comes first: a request that is refused anyway costs the directory nothing.
+        if let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Ambiguous) {
+            return refuse(Denial::TenantAmbiguous(*strategy));
+        }
+        if unanimous && pending.claims.iter().any(|(_, state)| *state == State::Absent) {
+            return refuse(Denial::TenantNotFound(None));
+        }
+        for (_, state) in &mut pending.claims {
+            self.look_up(state, id, &pending.trace, host);
+        }
+        let states = || pending.claims.iter().map(|(_, state)| state);
+        if states().any(|state| matches!(state, State::Waiting(_) | State::Ask(_))) {
+            return Step::Wait;
+        }
+        if unanimous && states().any(|state| *state == State::Absent) {
+            return refuse(Denial::TenantNotFound(None));
+        }
+        let unknown = |state: &State| if let State::Unknown(key) = state { Some(not_found(key)) } else { None };
+        if let Some(denial) = states().find_map(unknown) {
+            return refuse(denial);
+        }
+        let mut tenants = states().filter_map(|state| if let State::Tenant(tenant) = state { Some(tenant) } else { None });
+        let tenant = tenants.next().cloned();
+        if let Some(tenant) = &tenant
+            && tenants.any(|other| other.id != tenant.id)
+        {
+            return refuse(Denial::TenantMismatch);
+        }
+        // Where several services can't answer, the strictest wish counts.
+        let failures = || states().filter_map(|state| if let State::Unavailable(on_error) = state { Some(*on_error) } else { None });
+        if let Some(any) = failures().find(|on_error| *on_error == OnError::Deny).or_else(|| failures().next()) {
+            return unavailable(any, &mut pending.forged);
+        }
+        match tenant {
+            Some(tenant) => self.judge(tenant, pending),
+            None => self.no_tenant(pending),
+        }
+    }
+
+    /// Looks up what a claim names, if that is yet to be done.
+    fn look_up(&mut self, state: &mut State, id: RequestId, trace: &[(&'static str, Vec<u8>)], host: &dyn Host) {
+        // A domain leads to a name, and a name to a tenant; nothing leads further.
+        while let State::Ask(key) = state {
+            let lookup = self.directory.find(key, id, trace, host);
+            *state = State::from_lookup(key.clone(), lookup);
+        }
+    }
+
+    fn judge(&self, tenant: Rc<Tenant>, pending: &mut Pending) -> Step {
+        match tenant.status {
+            Status::Active => {}
+            Status::Suspended => {
+                return Step::Deny(Refusal { denial: Denial::TenantSuspended(tenant.id.clone()), tenant: Some(tenant) });
+            }
+            Status::Inactive => {
+                return Step::Deny(Refusal { denial: Denial::TenantInactive(tenant.id.clone()), tenant: Some(tenant) });
+            }
+        }
+        let mut edits: Vec<HeaderEdit> = Vec::new();
+        for (name, field) in &self.config.forward.0 {
+            let value = if field.is_data_model() { self.data_model(&tenant) } else { field.of(&tenant).cloned() };
+            let value = value.or_else(|| field.is_status().then(|| Value::from("active")));
+            if let Some(value) = value {
+                edits.push(HeaderEdit::Set(name.as_str().to_owned(), header_value(&value)));
+            }
+        }
+        // The path is the tenant's only where the path named it; with `first` another strategy may have.
+        let by_path = pending.claims.iter().any(|(strategy, state)| {
+            *strategy == Resolution::Path && matches!(state, State::Tenant(named) if named.id == tenant.id)
+        });
+        pending.rewrite.edits(by_path, &mut edits);
+        remove_forged(&mut pending.forged, &mut edits);
+        Step::Forward(Forwarding { decision: Decision::Allow, tenant: Some(tenant), edits })
+    }
+
+    /// The data model that holds for a tenant: its own under `hybrid`, else the configured one.
+    fn data_model(&self, tenant: &Tenant) -> Option<Value> {
+        match self.config.isolation.strategy {
+            DataModel::Hybrid => tenant.record.get("isolation")?.get("strategy").filter(|value| !value.is_null()).cloned(),
+            strategy => Some(Value::from(strategy.as_str())),
+        }
+    }
+
+    fn no_tenant(&self, pending: &mut Pending) -> Step {
+        if self.config.isolation.required {
+            return refuse(Denial::TenantNotFound(None));
+        }
+        let mut edits = Vec::new();
+        pending.rewrite.edits(false, &mut edits);
+        remove_forged(&mut pending.forged, &mut edits);
+        Step::Forward(Forwarding { decision: Decision::NoTenant, tenant: None, edits })
+    }
+
+    /// The client's own copies of the filter's headers. Many servers take `x_tenant_id` for `x-tenant-id`, so that counts too.
+    fn forged(&self, head: &Head<'_>) -> Vec<Vec<u8>> {
+        let same = |owned: &HeaderName, sent: &[u8]| {
+            let fold = |b: u8| if b == b'_' { b'-' } else { b };
+            owned.as_str().len() == sent.len() && owned.as_str().bytes().zip(sent).all(|(own, sent)| fold(own) == fold(*sent))
+        };
+        let mut forged: Vec<Vec<u8>> = Vec::new();
+        for (name, _) in head.iter() {
+            if self.owned.iter().any(|owned| same(owned, name)) && !forged.iter().any(|other| other == name) {
+                forged.push(name.to_vec());
+            }
+        }
+        forged
+    }
+
+    fn rewrite(&self, head: &Head<'_>) -> Rewrite {
+        let isolation = &self.config.isolation;
+        let mut rewrite = Rewrite::default();
+        if isolation.strips_path()
+            && let Some((identifier, rest)) = head.target.tenant_segment(&isolation.path_prefix.0)
+        {
+            let rest = if rest.is_empty() { b"/" } else { rest };
+            let prefix = [&isolation.path_prefix.0, "/", identifier.as_str()].concat();
+            rewrite.stripped = Some((rest.to_vec(), prefix.into_bytes()));
+        }
+        let strip_query = isolation.strip_query && isolation.resolution.0.contains(&Resolution::Query);
+        rewrite.query_stripped = strip_query && head.target.query_values(&isolation.query_param).next().is_some();
+        if rewrite.stripped.is_some() || rewrite.query_stripped {
+            rewrite.path = head.target.path.to_vec();
+            rewrite.query = if rewrite.query_stripped {
+                head.target.query_without(&isolation.query_param)
+            } else {
+                head.target.query.map(<[u8]>::to_vec)
+            };
+        }
+        rewrite
+    }
+}
+
+impl State {
+    fn from_lookup(key: Key, lookup: Lookup) -> Self {
+        match (lookup, key) {
+            (Lookup::Tenant(tenant), _) => Self::Tenant(tenant),
+            (Lookup::Named(identifier), _) => Self::Ask(Key::Tenant(identifier)),
+            // A host that is nobody's custom domain names no tenant; there may be other ways in which the request does.
+            (Lookup::Unknown, Key::Domain(_)) => Self::Absent,
+            (Lookup::Unknown, key) => Self::Unknown(key),
+            (Lookup::Unavailable(on_error), _) => Self::Unavailable(on_error),
+            (Lookup::Waiting, key) => Self::Waiting(key),
+        }
+    }
+}
+
+impl Rewrite {
+    /// Adds the changes of the request target, the path's only where the path named the tenant.
+    fn edits(&mut self, by_path: bool, edits: &mut Vec<HeaderEdit>) {
+        let stripped = self.stripped.take().filter(|_| by_path);
+        if stripped.is_none() && !self.query_stripped {
+            return;
+        }
+        let (mut target, prefix) = match stripped {
+            Some((rest, prefix)) => (rest, Some(prefix)),
+            None => (std::mem::take(&mut self.path), None),
+        };
+        if let Some(query) = self.query.take() {
+            target.push(b'?');
+            target.extend(query);
+        }
+        edits.push(HeaderEdit::Set(":path".to_owned(), target));
+        edits.extend(prefix.map(|prefix| HeaderEdit::Set(FORWARDED_PREFIX.to_owned(), prefix)));
+    }
+}
+
+fn trace(head: &Head<'_>) -> Vec<(&'static str, Vec<u8>)> {
+    let value = |name: &'static str| head.values(name).next().map(|value| (name, value.to_vec()));
+    TRACE_HEADERS.iter().copied().filter_map(value).collect()
+}
+
+fn not_found(key: &Key) -> Denial {
+    match key {
+        Key::Tenant(identifier) => Denial::TenantNotFound(Some(identifier.clone())),
+        Key::Domain(_) => Denial::TenantNotFound(None),
+    }
+}
+
+fn refuse(denial: Denial) -> Step {
+    Step::Deny(Refusal { denial, tenant: None })
+}
+
+fn unavailable(on_error: OnError, forged: &mut Vec<Vec<u8>>) -> Step {
+    match on_error {
+        OnError::Deny => refuse(Denial::ServiceUnavailable),
+        OnError::Allow => pass(Decision::Unavailable, std::mem::take(forged)),
+    }
+}
+
+/// A request that goes on without a tenant, and without any header that only the filter may set.
+fn pass(decision: Decision, mut forged: Vec<Vec<u8>>) -> Step {
+    let mut edits = Vec::new();
+    remove_forged(&mut forged, &mut edits);
+    Step::Forward(Forwarding { decision, tenant: None, edits })
+}
+
+/// Removes the client's own headers, but for those that are set anyway: setting one replaces every copy.
+fn remove_forged(forged: &mut Vec<Vec<u8>>, edits: &mut Vec<HeaderEdit>) {
+    let is_set = |name: &[u8]| edits.iter().any(|edit| matches!(edit, HeaderEdit::Set(set, _) if set.as_bytes() == name));
+    let removed: Vec<HeaderEdit> = forged.drain(..).filter(|name| !is_set(name)).map(HeaderEdit::Remove).collect();
+    edits.extend(removed);
+}

@@ -1,0 +1,58 @@
+//! What the filter asks of the proxy in the middle of a decision, and no more. Everything else is a returned value.
+
+use std::time::{Duration, SystemTime};
+
+/// A request under way, for as long as the proxy knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u32);
+
+/// A callout under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallId(pub u64);
+
+/// A question to another service over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callout {
+    /// The Envoy cluster to ask.
+    pub cluster: String,
+    /// The request target.
+    pub path: String,
+    /// Headers beside the method, path and authority: the trace of the request that asks.
+    pub headers: Vec<(&'static str, Vec<u8>)>,
+    /// The bound on the wait.
+    pub timeout: Duration,
+}
+
+/// How a callout ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The service answered, or Envoy did in its place: 503 for a refused connection, 504 for one that took too long.
+    Reply {
+        /// The status.
+        status: u16,
+        /// The whole body.
+        body: Vec<u8>,
+    },
+    /// No answer that could be read: it wasn't sent (no such cluster, no endpoint, a full circuit breaker), or what came is
+    /// larger than any answer.
+    Failed {
+        /// Why, for the log.
+        why: &'static str,
+    },
+}
+
+/// The proxy, as the directory needs it.
+pub trait Host {
+    /// The time.
+    fn now(&self) -> SystemTime;
+
+    /// What all workers of this proxy hold under a key.
+    fn shared(&self, key: &str) -> Option<Vec<u8>>;
+
+    /// Holds a value under a key for all workers, or forgets it. Another worker's value is overwritten.
+    fn set_shared(&self, key: &str, value: Option<&[u8]>);
+
+    /// Starts a callout. Its answer always comes, later, through [`Filter::answer`](crate::filter::Filter::answer),
+    /// even where it can't be sent; a request that ends meanwhile doesn't end it.
+    fn call(&self, callout: Callout) -> CallId;
+}

@@ -1,0 +1,332 @@
+//! A request's head as bytes from the client: parsed once, never trusted.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::rc::Rc;
+
+use percent_encoding::percent_decode;
+use url::form_urlencoded;
+
+use crate::tenant::Identifier;
+
+/// The request's headers, in order, with the two that a decision always needs at hand.
+///
+/// Values are bytes: a client may send any, and a value that isn't UTF-8 must not disturb anyone.
+pub struct Head<'a> {
+    pairs: Vec<(&'a [u8], &'a [u8])>,
+    /// `:path`, with the query.
+    pub target: Target<'a>,
+    /// `:authority`, or the `host` of HTTP/1.1, which Envoy makes the same.
+    pub authority: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// Takes the headers in the order in which Envoy gives them.
+    pub fn new(pairs: Vec<(&'a [u8], &'a [u8])>) -> Self {
+        let first = |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map_or(&b""[..], |(_, value)| *value);
+        let target = Target::of(first(b":path"));
+        let authority = first(b":authority");
+        Self { pairs, target, authority }
+    }
+
+    /// All headers, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + '_ {
+        self.pairs.iter().copied()
+    }
+
+    /// Every value of one header; `name` is in lower case, as Envoy gives names.
+    pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+        self.iter().filter(move |(other, _)| *other == name.as_bytes()).map(|(_, value)| value)
+    }
+}
+
+/// Reads a header map as proxy-wasm serialises it: a count, the lengths of every name and value, then each name and each
+/// value with a zero byte behind it, all numbers 32-bit little-endian. `None` if the bytes aren't that.
+pub fn header_pairs(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    fn number(bytes: &mut &[u8]) -> Option<usize> {
+        let (number, rest) = bytes.split_first_chunk::<4>()?;
+        *bytes = rest;
+        usize::try_from(u32::from_le_bytes(*number)).ok()
+    }
+    fn text<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+        let (text, rest) = bytes.split_at_checked(length)?;
+        let (zero, rest) = rest.split_first()?;
+        *bytes = rest;
+        (*zero == 0).then_some(text)
+    }
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut lengths = bytes;
+    let count = number(&mut lengths)?;
+    let (mut lengths, mut texts) = lengths.split_at_checked(count.checked_mul(8)?)?;
+    let mut pairs = Vec::with_capacity(count);
+    while !lengths.is_empty() {
+        let name_length = number(&mut lengths)?;
+        let value_length = number(&mut lengths)?;
+        pairs.push((text(&mut texts, name_length)?, text(&mut texts, value_length)?));
+    }
+    Some(pairs)
+}
+
+/// A DNS name: lower case, no trailing dot, IDN as punycode, labels of `a-z 0-9 _ -`; never an IP address.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HostName(Rc<str>);
+
+impl HostName {
+    /// The name in an `:authority`: port, one trailing dot and case don't matter. `None` where it holds no DNS name.
+    pub fn from_authority(authority: &[u8]) -> Option<Self> {
+        let host = match authority.iter().rposition(|b| *b == b':') {
+            None => authority,
+            Some(colon) => {
+                let (host, port) = authority.split_at_checked(colon)?;
+                if !port.iter().skip(1).all(u8::is_ascii_digit) {
+                    return None;
+                }
+                host
+            }
+        };
+        Self::parse(host)
+    }
+
+    /// A DNS name by itself, without a port.
+    pub fn parse(host: &[u8]) -> Option<Self> {
+        let host = if host.is_ascii() { Cow::Borrowed(host) } else { Cow::Owned(punycode(host)?) };
+        let host = host.strip_suffix(b".").unwrap_or(&host);
+        let label = |label: &[u8]| {
+            (1..=63).contains(&label.len()) && label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        };
+        if host.len() > 253 || !host.split(|b| *b == b'.').all(label) {
+            return None;
+        }
+        // A last label of digits alone is an IPv4 address, or one cut short; no top-level domain is like that.
+        if host.rsplit(|b| *b == b'.').next().is_some_and(|last| last.iter().all(u8::is_ascii_digit)) {
+            return None;
+        }
+        let name = std::str::from_utf8(host).ok()?.to_ascii_lowercase();
+        Some(Self(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands before `.base` in this name: `acme` in `acme.app.example.com` under `app.example.com`. Empty for the
+    /// base itself, `None` where this name isn't under it. Only a whole label counts: `evilapp.example.com` isn't under it.
+    pub fn under(&self, base: &HostName) -> Option<&str> {
+        let rest = self.0.strip_suffix(&*base.0)?;
+        if rest.is_empty() { Some(rest) } else { rest.strip_suffix('.') }
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+fn punycode(host: &[u8]) -> Option<Vec<u8>> {
+    let host = std::str::from_utf8(host).ok()?;
+    // `url` also undoes percent escapes in a host, which would make two spellings of one name.
+    if host.contains('%') {
+        return None;
+    }
+    match url::Host::parse(host).ok()? {
+        url::Host::Domain(name) => Some(name.into_bytes()),
+        url::Host::Ipv4(_) | url::Host::Ipv6(_) => None,
+    }
+}
+
+/// The request target: a path, and perhaps a query. A fragment, which Envoy refuses by default, belongs to neither.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// The path as the client sent it.
+    pub path: &'a [u8],
+    /// What stands behind the first `?`, if there is one.
+    pub query: Option<&'a [u8]>,
+}
+
+impl<'a> Target<'a> {
+    /// Cuts a request target into path and query.
+    pub fn of(target: &'a [u8]) -> Self {
+        let target = target.split(|b| *b == b'#').next().unwrap_or_default();
+        let mut parts = target.splitn(2, |b| *b == b'?');
+        Self { path: parts.next().unwrap_or_default(), query: parts.next() }
+    }
+
+    /// The tenant's segment behind a prefix, and the rest of the path: `/t/acme/api` behind `/t` gives `acme` and `/api`.
+    ///
+    /// The segment is percent-decoded once. A path that a server behind could read as another one names no tenant.
+    pub fn tenant_segment(&self, prefix: &str) -> Option<(Identifier, &'a [u8])> {
+        let behind = self.path.strip_prefix(prefix.as_bytes())?.strip_prefix(b"/")?;
+        if self.climbs() {
+            return None;
+        }
+        let end = behind.iter().position(|b| *b == b'/').unwrap_or(behind.len());
+        let (segment, rest) = behind.split_at_checked(end)?;
+        let segment: Cow<'_, [u8]> = percent_decode(segment).into();
+        Identifier::parse(&segment).map(|identifier| (identifier, rest))
+    }
+
+    /// Whether the path holds a `.` or `..` segment, in any spelling that some server resolves: escaped dots, backslashes,
+    /// escaped slashes. What such a path means depends on who reads it, so it neither names a tenant nor is excluded.
+    pub fn climbs(&self) -> bool {
+        if !self.path.iter().any(|b| matches!(b, b'.' | b'%')) {
+            return false;
+        }
+        let decoded: Cow<'_, [u8]> = percent_decode(self.path).into();
+        decoded.split(|b| matches!(b, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
+    }
+
+    /// Every value of a query parameter, decoded once as a form is; so are the names, because the service decodes them too.
+    pub fn query_values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = Cow<'a, str>> + 's {
+        let pairs = form_urlencoded::parse(self.query.unwrap_or_default());
+        pairs.filter(move |(key, _)| *key == *name).map(|(_, value)| value)
+    }
+
+    /// The query without a parameter, everything else as it came; `None` if nothing is left of it.
+    pub fn query_without(&self, name: &str) -> Option<Vec<u8>> {
+        let is_other = |pair: &&[u8]| !form_urlencoded::parse(pair).any(|(key, _)| key == name);
+        let kept: Vec<&[u8]> = self.query?.split(|b| *b == b'&').filter(is_other).collect();
+        let query = kept.join(&b'&');
+        (!query.is_empty()).then_some(query)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(authority: &str) -> Option<String> {
+        HostName::from_authority(authority.as_bytes()).map(|name| name.to_string())
+    }
+
+    #[test]
+    fn host_names_are_compared_in_one_form() {
+        let rows = [
+            ("acme.example.com", Some("acme.example.com")),
+            ("ACME.Example.COM.:8443", Some("acme.example.com")),
+            ("acme.example.com:", Some("acme.example.com")),
+            ("bücher.example.com", Some("xn--bcher-kva.example.com")),
+            ("BÜCHER.example.com.", Some("xn--bcher-kva.example.com")),
+            ("XN--BCHER-KVA.example.com", Some("xn--bcher-kva.example.com")),
+            ("bücher.example。com", Some("xn--bcher-kva.example.com")),
+            ("a_b.example", Some("a_b.example")),
+            ("localhost", Some("localhost")),
+            ("", None),
+            (".", None),
+            ("acme.example.com..", None),
+            (".example.com", None),
+            ("acme..example.com", None),
+            ("acme.example.com:http", None),
+            ("[::1]:8080", None),
+            ("[::1]", None),
+            ("::1", None),
+            ("127.0.0.1:80", None),
+            ("127.1", None),
+            ("user@acme.example.com", None),
+            ("%61cme.example.com", None),
+            ("bü%63her.example.com", None),
+            ("acme example.com", None),
+            ("acme/x.example.com", None),
+        ];
+        for (authority, expected) in rows {
+            assert_eq!(name(authority).as_deref(), expected, "{authority}");
+        }
+        assert_eq!(name(&format!("{}.example", "a".repeat(64))), None);
+        assert_eq!(name(&["a"; 127].join(".")).map(|name| name.len()), Some(253));
+        assert_eq!(name(&["a"; 128].join(".")), None);
+        assert_eq!(HostName::from_authority(b"\xff\xfe.example"), None);
+    }
+
+    #[test]
+    fn a_base_domain_holds_whole_labels() {
+        let base = HostName::parse(b"app.example.com").unwrap();
+        let under = |host: &str| HostName::parse(host.as_bytes()).unwrap().under(&base).map(str::to_owned);
+        assert_eq!(under("acme.app.example.com").as_deref(), Some("acme"));
+        assert_eq!(under("a.b.app.example.com").as_deref(), Some("a.b"));
+        assert_eq!(under("app.example.com").as_deref(), Some(""));
+        assert_eq!(under("evilapp.example.com"), None);
+        assert_eq!(under("app.example.com.evil.com"), None);
+        assert_eq!(under("example.com"), None);
+    }
+
+    #[test]
+    fn a_path_names_a_tenant_behind_its_prefix() {
+        let rows = [
+            ("/t/acme/api/tasks", Some(("acme", "/api/tasks"))),
+            ("/t/acme", Some(("acme", ""))),
+            ("/t/acme/", Some(("acme", "/"))),
+            ("/t/acme?x=/t/globex/", Some(("acme", ""))),
+            ("/t/%61cme/x", Some(("acme", "/x"))),
+            ("/t/acme/a%2Fb", Some(("acme", "/a%2Fb"))),
+            ("/t/acme/a.b/..c", Some(("acme", "/a.b/..c"))),
+            ("/t/%2561cme", None),
+            ("/t//acme", None),
+            ("/t/", None),
+            ("/t", None),
+            ("/tt/acme", None),
+            ("/x/t/acme", None),
+            ("/t/a%2fb", None),
+            ("/t/%zz", None),
+            ("/t/%", None),
+            ("/t/a+b", None),
+            ("/t/..", None),
+            ("/t/%2e%2E/x", None),
+            ("/t/acme/../globex", None),
+            ("/t/acme/%2e%2e/globex", None),
+            ("/t/acme/..%2fglobex", None),
+            ("/t/acme\\..\\globex", None),
+            ("/t/acme/x/.", None),
+            ("*", None),
+            ("", None),
+        ];
+        for (target, expected) in rows {
+            let found = Target::of(target.as_bytes()).tenant_segment("/t");
+            let found = found.as_ref().map(|(id, rest)| (id.as_str(), std::str::from_utf8(rest).unwrap()));
+            assert_eq!(found, expected, "{target}");
+        }
+        assert!(Target::of(format!("/t/{}", "a".repeat(300)).as_bytes()).tenant_segment("/t").is_none());
+        let (id, rest) = Target::of(b"/acme/x").tenant_segment("").unwrap();
+        assert_eq!((id.as_str(), rest), ("acme", &b"/x"[..]));
+    }
+
+    #[test]
+    fn a_query_is_decoded_once_and_stripped_by_pairs() {
+        let values = |target: &str| Target::of(target.as_bytes()).query_values("tenant").map(|v| v.to_string()).collect::<Vec<_>>();
+        assert_eq!(values("/?tenant=acme"), ["acme"]);
+        assert_eq!(values("/?x=1&tenant=%61cme#tenant=b"), ["acme"]);
+        assert_eq!(values("/?tenant=%2561"), ["%61"]);
+        assert_eq!(values("/?tenant=a+b"), ["a b"]);
+        assert_eq!(values("/?tenant=%zz"), ["%zz"]);
+        assert_eq!(values("/?tenant=a&%74enant=b"), ["a", "b"]);
+        assert_eq!(values("/?tenant"), [""]);
+        assert_eq!(values("/?Tenant=a"), [""; 0]);
+        assert_eq!(values("/tenant=a"), [""; 0]);
+        let without = |target: &str| Target::of(target.as_bytes()).query_without("tenant").map(|q| String::from_utf8(q).unwrap());
+        assert_eq!(without("/?tenant=acme"), None);
+        assert_eq!(without("/?a=%41&tenant=acme&b=+"), Some("a=%41&b=+".into()));
+        assert_eq!(without("/?%74enant=acme&a"), Some("a".into()));
+        assert_eq!(without("/?"), None);
+        assert_eq!(without("/"), None);
+    }
+
+    #[test]
+    fn a_header_map_is_read_or_refused() {
+        let map = [2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, b'a', 0, 0xff, 0xfe, 0, b'b', 0, 0];
+        assert_eq!(header_pairs(&map), Some(vec![(&b"a"[..], &b"\xff\xfe"[..]), (b"b", b"")]));
+        assert_eq!(header_pairs(&[]), Some(vec![]));
+        assert_eq!(header_pairs(&[0, 0, 0, 0]), Some(vec![]));
+        for cut in 1..map.len() {
+            assert_eq!(header_pairs(&map[..cut]), None, "cut to {cut}");
+        }
+        assert_eq!(header_pairs(&[0xff; 16]), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! The strategies: a request → what each of them says of its tenant. Pure; who the tenant is, the directory knows.
+
+use crate::config::{Isolation, Resolution};
+use crate::request::{Head, HostName};
+use crate::tenant::Identifier;
+
+/// What one strategy says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It names no tenant.
+    Absent,
+    /// It names one.
+    Tenant(Identifier),
+    /// It names a domain, which the directory has to turn into a tenant, or not.
+    Domain(HostName),
+    /// It gives several values, so that two readers could read two tenants.
+    Ambiguous,
+}
+
+/// What a strategy says of a request.
+pub fn claim(strategy: Resolution, isolation: &Isolation, head: &Head<'_>) -> Claim {
+    match strategy {
+        Resolution::Subdomain => subdomain(isolation, head),
+        Resolution::CustomDomain => custom_domain(isolation, head),
+        Resolution::Path => match head.target.tenant_segment(&isolation.path_prefix.0) {
+            Some((identifier, _)) => Claim::Tenant(identifier),
+            None => Claim::Absent,
+        },
+        Resolution::Header => header(isolation, head),
+        Resolution::Query => query(isolation, head),
+        // The configuration refuses these two until they are here.
+        Resolution::Jwt | Resolution::Custom => Claim::Absent,
+    }
+}
+
+/// The one label before a base domain. Of several base domains the longest that fits decides, so that with `example.com`
+/// and `app.example.com` the host `app.example.com` is a base domain and not the tenant `app`.
+fn subdomain(isolation: &Isolation, head: &Head<'_>) -> Claim {
+    let Some(host) = HostName::from_authority(head.authority) else { return Claim::Absent };
+    let Some(label) = longest_base(isolation, &host) else { return Claim::Absent };
+    if isolation.reserved_subdomains.iter().any(|reserved| reserved.0 == label) || label.contains('.') {
+        return Claim::Absent;
+    }
+    Identifier::parse(label.as_bytes()).map_or(Claim::Absent, Claim::Tenant)
+}
+
+/// A host that isn't the platform's own. What is under a base domain is, so nobody else's domain is looked for there.
+fn custom_domain(isolation: &Isolation, head: &Head<'_>) -> Claim {
+    match HostName::from_authority(head.authority) {
+        Some(host) if longest_base(isolation, &host).is_none() => Claim::Domain(host),
+        _ => Claim::Absent,
+    }
+}
+
+fn longest_base<'h>(isolation: &Isolation, host: &'h HostName) -> Option<&'h str> {
+    isolation.base_domain.0.iter().filter_map(|base| host.under(base)).min_by_key(|label| label.len())
+}
+
+/// A header's one value. A list in one header is as ambiguous as two headers, because a proxy on the way may have joined them.
+fn header(isolation: &Isolation, head: &Head<'_>) -> Claim {
+    let mut values = head.values(isolation.header_name.as_str());
+    match (values.next(), values.next()) {
+        (None, _) => Claim::Absent,
+        (Some(_), Some(_)) => Claim::Ambiguous,
+        (Some(value), None) if value.contains(&b',') => Claim::Ambiguous,
+        (Some(value), None) => Identifier::parse(value.trim_ascii()).map_or(Claim::Absent, Claim::Tenant),
+    }
+}
+
+fn query(isolation: &Isolation, head: &Head<'_>) -> Claim {
+    let mut values = head.target.query_values(&isolation.query_param);
+    match (values.next(), values.next()) {
+        (None, _) => Claim::Absent,
+        (Some(_), Some(_)) => Claim::Ambiguous,
+        (Some(value), None) => Identifier::parse(value.as_bytes()).map_or(Claim::Absent, Claim::Tenant),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn config(isolation: serde_json::Value) -> Isolation {
+        Config::from_value(&json!({"isolation": isolation, "tenants": [{"id": "acme"}]})).unwrap().isolation
+    }
+
+    fn check(strategy: Resolution, isolation: &Isolation, headers: &[(&str, &str)], expected: &Claim) {
+        let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        assert_eq!(claim(strategy, isolation, &Head::new(pairs)), *expected, "{headers:?}");
+    }
+
+    fn tenant(name: &str) -> Claim {
+        Claim::Tenant(Identifier::parse(name.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_longest_base_domain_decides() {
+        let isolation = config(json!({
+            "resolution": "subdomain",
+            "baseDomain": ["example.com", "App.Example.com", "bücher.example"],
+            "reservedSubdomains": ["www", "7"],
+        }));
+        let rows = [
+            ("acme.example.com", tenant("acme")),
+            ("ACME.app.example.com:443", tenant("acme")),
+            ("app.example.com", Claim::Absent),
+            ("example.com", Claim::Absent),
+            ("a.b.example.com", Claim::Absent),
+            ("www.example.com", Claim::Absent),
+            ("7.app.example.com", Claim::Absent),
+            ("acme.xn--bcher-kva.example", tenant("acme")),
+            ("acme.bücher.example", tenant("acme")),
+            ("köln.example.com", tenant("xn--kln-sna")),
+            ("evilexample.com", Claim::Absent),
+            ("acme.example.com.evil.org", Claim::Absent),
+        ];
+        for (authority, expected) in rows {
+            check(Resolution::Subdomain, &isolation, &[(":authority", authority)], &expected);
+        }
+        check(Resolution::Subdomain, &isolation, &[], &Claim::Absent);
+    }
+
+    #[test]
+    fn a_host_under_a_base_domain_is_no_custom_domain() {
+        let isolation = config(json!({
+            "resolution": ["subdomain", "custom_domain"],
+            "baseDomain": "app.example.com",
+            "domainLookup": {"cluster": "c", "path": "/{domain}"},
+        }));
+        let domain = |name: &str| Claim::Domain(HostName::parse(name.as_bytes()).unwrap());
+        check(Resolution::CustomDomain, &isolation, &[(":authority", "App.Acme.com.:80")], &domain("app.acme.com"));
+        for authority in ["acme.app.example.com", "app.example.com", "a.b.app.example.com", "127.0.0.1", "[::1]:80", ""] {
+            check(Resolution::CustomDomain, &isolation, &[(":authority", authority)], &Claim::Absent);
+        }
+    }
+
+    #[test]
+    fn one_header_with_one_value_names_a_tenant() {
+        let isolation = config(json!({"resolution": "header", "headerName": "X-Org"}));
+        let rows: [(&[(&str, &str)], Claim); 7] = [
+            (&[("x-org", "acme")], tenant("acme")),
+            (&[("x-org", "acme"), ("x-org", "acme")], Claim::Ambiguous),
+            (&[("x-org", "acme"), ("x-org", "")], Claim::Ambiguous),
+            (&[("x-org", "acme,globex")], Claim::Ambiguous),
+            (&[("x-org", "")], Claim::Absent),
+            (&[("x-org", "a/b")], Claim::Absent),
+            (&[("x_org", "acme")], Claim::Absent),
+        ];
+        for (headers, expected) in rows {
+            check(Resolution::Header, &isolation, headers, &expected);
+        }
+    }
+
+    #[test]
+    fn one_parameter_with_one_value_names_a_tenant() {
+        let isolation = config(json!({"resolution": "query"}));
+        let rows = [
+            ("/?tenant=acme", tenant("acme")),
+            ("/?tenant=acme&tenant=acme", Claim::Ambiguous),
+            ("/?tenant=&tenant=acme", Claim::Ambiguous),
+            ("/?tenant=a&%74enant=b", Claim::Ambiguous),
+            ("/?tenant=a+b", Claim::Absent),
+            ("/?tenant=%ff", Claim::Absent),
+            ("/?tenant", Claim::Absent),
+        ];
+        for (path, expected) in rows {
+            check(Resolution::Query, &isolation, &[(":path", path)], &expected);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Envoy's functions that the filter calls, in a form that can't panic.
+//!
+//! The SDK's own wrappers panic on a status that they don't expect, and some on a header value that isn't UTF-8. A panic
+//! takes this worker's VM with it, so a client could bring a proxy down by a header. Here every failure is a value. Two
+//! functions have arguments that the SDK doesn't give: the response code details of a local reply, and headers as bytes.
+
+use std::ptr::{null, null_mut};
+
+/// A header map of proxy-wasm.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Map {
+    /// The request's headers.
+    Request = 0,
+    /// The headers of a callout's answer.
+    CalloutResponse = 6,
+}
+
+/// A buffer of proxy-wasm.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Buffer {
+    /// The body of a callout's answer.
+    CalloutResponse = 4,
+    /// The plugin's configuration.
+    PluginConfiguration = 7,
+}
+
+const OK: u32 = 0;
+const REQUEST_STREAM: u32 = 0;
+const COUNTER: u32 = 0;
+/// The CAS value that overwrites whatever is there.
+const ANY_VERSION: u32 = 0;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_replace_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
+    fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
+    fn proxy_register_shared_queue(name: *const u8, name_size: usize, queue: *mut u32) -> u32;
+    fn proxy_enqueue_shared_queue(queue: u32, value: *const u8, value_size: usize) -> u32;
+    fn proxy_dequeue_shared_queue(queue: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_get_log_level(level: *mut u32) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> u32;
+    fn proxy_increment_metric(metric: u32, offset: i64) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+}
+
+/// Takes over what a function returned through two out-pointers.
+///
+/// # Safety
+///
+/// The pointers must be null, or what the host got from this module's `proxy_on_memory_allocate`, with its size.
+unsafe fn returned(status: u32, data: *mut u8, size: usize) -> Option<Vec<u8>> {
+    if status != OK {
+        return None;
+    }
+    if data.is_null() {
+        return Some(Vec::new());
+    }
+    // SAFETY: the allocation is a boxed slice of that size, by the caller's promise.
+    Some(unsafe { Vec::from_raw_parts(data, size, size) })
+}
+
+/// All of a map's headers, as proxy-wasm serialises them.
+pub fn header_map(map: Map) -> Option<Vec<u8>> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: both out-pointers are valid for the call.
+    unsafe {
+        let status = proxy_get_header_map_pairs(map as u32, &raw mut data, &raw mut size);
+        returned(status, data, size)
+    }
+}
+
+/// Gives a request header one value, whatever it had.
+pub fn set_header(name: &[u8], value: &[u8]) -> bool {
+    // SAFETY: both slices are valid for the call.
+    let status = unsafe {
+        proxy_replace_header_map_value(Map::Request as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    };
+    status == OK
+}
+
+/// Removes every copy of a request header.
+pub fn remove_header(name: &[u8]) -> bool {
+    // SAFETY: the slice is valid for the call.
+    unsafe { proxy_remove_header_map_value(Map::Request as u32, name.as_ptr(), name.len()) == OK }
+}
+
+/// A buffer's first `max` bytes.
+pub fn buffer(buffer: Buffer, max: usize) -> Option<Vec<u8>> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: both out-pointers are valid for the call.
+    unsafe {
+        let status = proxy_get_buffer_bytes(buffer as u32, 0, max, &raw mut data, &raw mut size);
+        returned(status, data, size)
+    }
+}
+
+/// Sets a property of the request, which Envoy keeps as filter state `wasm.NAME`.
+pub fn set_property(name: &str, value: &[u8]) -> bool {
+    // SAFETY: both slices are valid for the call.
+    unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) == OK }
+}
+
+/// What all workers hold under a key.
+pub fn shared_data(key: &str) -> Option<Vec<u8>> {
+    let (mut data, mut size, mut cas) = (null_mut(), 0, 0);
+    // SAFETY: the slice and the out-pointers are valid for the call.
+    let value = unsafe {
+        let status = proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut data, &raw mut size, &raw mut cas);
+        returned(status, data, size)
+    };
+    // Nothing can be deleted: what was forgotten is held as the empty value.
+    value.filter(|value| !value.is_empty())
+}
+
+/// Holds a value under a key for all workers; the empty one to forget it.
+pub fn set_shared_data(key: &str, value: &[u8]) -> bool {
+    // SAFETY: both slices are valid for the call.
+    unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), ANY_VERSION) == OK }
+}
+
+/// Makes a queue whose entries wake the root context that made it.
+pub fn register_queue(name: &str) -> Option<u32> {
+    let mut queue = 0;
+    // SAFETY: the slice and the out-pointer are valid for the call.
+    let status = unsafe { proxy_register_shared_queue(name.as_ptr(), name.len(), &raw mut queue) };
+    (status == OK).then_some(queue)
+}
+
+/// Puts an empty entry into a queue.
+pub fn enqueue(queue: u32) -> bool {
+    // SAFETY: no bytes are passed.
+    unsafe { proxy_enqueue_shared_queue(queue, null(), 0) == OK }
+}
+
+/// Takes an entry out of a queue; whether there was one.
+pub fn dequeue(queue: u32) -> bool {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: both out-pointers are valid for the call.
+    unsafe {
+        let status = proxy_dequeue_shared_queue(queue, &raw mut data, &raw mut size);
+        returned(status, data, size).is_some()
+    }
+}
+
+/// Lets the effective context's request go on.
+pub fn resume_request() -> bool {
+    // SAFETY: no pointers are passed.
+    unsafe { proxy_continue_stream(REQUEST_STREAM) == OK }
+}
+
+/// Makes the calls that follow act on another context. Where that is gone they act on the one before, so look at the result.
+pub fn set_effective_context(context: u32) -> bool {
+    // SAFETY: no pointers are passed.
+    unsafe { proxy_set_effective_context(context) == OK }
+}
+
+/// Has the root context called every so many milliseconds.
+pub fn set_tick_period(milliseconds: u32) -> bool {
+    // SAFETY: no pointers are passed.
+    unsafe { proxy_set_tick_period_milliseconds(milliseconds) == OK }
+}
+
+/// The level from which on Envoy writes this filter's log lines; it can change at any time.
+pub fn log_level() -> log::LevelFilter {
+    let mut level = 0;
+    // SAFETY: the out-pointer is valid for the call.
+    let status = unsafe { proxy_get_log_level(&raw mut level) };
+    match level {
+        _ if status != OK => log::LevelFilter::Info,
+        0 => log::LevelFilter::Trace,
+        1 => log::LevelFilter::Debug,
+        2 => log::LevelFilter::Info,
+        3 => log::LevelFilter::Warn,
+        _ => log::LevelFilter::Error,
+    }
+}
+
+/// A counter of Envoy's, by name.
+pub fn define_counter(name: &str) -> Option<u32> {
+    let mut metric = 0;
+    // SAFETY: the slice and the out-pointer are valid for the call.
+    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut metric) };
+    (status == OK).then_some(metric)
+}
+
+/// Adds one to a counter.
+pub fn increment(metric: u32) -> bool {
+    // SAFETY: no pointers are passed.
+    unsafe { proxy_increment_metric(metric, 1) == OK }
+}
+
+/// Answers the effective context's request here, with Envoy's response code details.
+pub fn send_local_response(status: u16, details: &str, headers: &[(&str, &str)], body: &str, grpc_status: i32) -> bool {
+    let headers = serialise(headers);
+    // SAFETY: all slices are valid for the call.
+    let status = unsafe {
+        proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            grpc_status,
+        )
+    };
+    status == OK
+}
+
+/// A header map in the form that [`crate::request::header_pairs`] reads.
+fn serialise(headers: &[(&str, &str)]) -> Vec<u8> {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = number(headers.len()).to_vec();
+    for (name, value) in headers {
+        bytes.extend(number(name.len()));
+        bytes.extend(number(value.len()));
+    }
+    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+        bytes.extend(text.bytes());
+        bytes.push(0);
+    }
+    bytes
+}
