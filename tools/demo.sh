@@ -15,6 +15,7 @@ TENANCYD_TOKEN=${TENANCYD_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
 export TENANCYD_TOKEN
 
 need curl curl "curl"
+need python3 python3 "Python"
 envoy=$(tools/envoy.sh)
 
 port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

@@ -22,6 +22,7 @@ tools/docker-images.sh
 [ "${1:-}" = demo ] || exit 0
 
 need curl curl "curl"
+need python3 python3 "Python"
 [ -z "$("${compose[@]}" ps -q)" ] || die "the demo's containers are there already; take them down with: ${compose[*]} down -v"
 if (exec 3<>"/dev/tcp/127.0.0.1/$ENVOY_PORT") 2>/dev/null; then
   die "port $ENVOY_PORT is taken by another program: choose a free one, as in: make docker-demo ENVOY_PORT=$((ENVOY_PORT + 1000))"

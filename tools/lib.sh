@@ -58,7 +58,7 @@ need() {
 
 # A Rust for native code: what is on the PATH, else Debian's.
 need_cargo() {
-  command -v cargo >/dev/null || install_packages "Debian's Rust (no cargo is on the PATH)" cargo-web rustc-web
+  command -v cargo >/dev/null || install_packages "Debian's Rust (no cargo is on the PATH)" cargo-web rustc-web ca-certificates
   need cc gcc "a C compiler (SQLite is built from source)"
   [ -e /usr/include/stdlib.h ] || ! command -v apt-get >/dev/null || install_packages "the C library's headers" libc6-dev
 }

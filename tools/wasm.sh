@@ -44,7 +44,7 @@ debian_is_ready() {
 
 install_debian() {
   install_packages "Debian's Rust for $target (rustup has none here)" \
-    rustc-web cargo-web rust-web-src rust-web-llvm wasi-libc
+    rustc-web cargo-web rust-web-src rust-web-llvm wasi-libc ca-certificates
   # Debian's rust-lld is a link to the linker of one LLVM version, which no package pulls in.
   [ -e /usr/bin/rust-lld ] || install_packages "the linker that rust-lld stands for" "$(basename "$(readlink /usr/bin/rust-lld)")"
   debian_is_ready || die "Debian's Rust is $(/usr/bin/rustc --version), and the filter needs $least or newer with its sources and wasi-libc"
