@@ -1,0 +1,24 @@
+# Each verb installs what it lacks and says so; `make help` lists them. The work is in tools/.
+.DEFAULT_GOAL := help
+.PHONY: build demo check test e2e docker docker-demo clean envoy-path help
+
+build: ## Build dist/tenancy.wasm, dist/tenancyd and dist/upstream
+	@tools/build.sh
+demo: build ## Run it all here: Envoy, tenancyd, two upstreams, and curl against each strategy
+	@tools/demo.sh
+check: ## Format, lints, documentation, licences, advisories, shell scripts and the project's own rules
+	@tools/check.sh
+test: ## Run every test, natively and in a real Envoy
+	@tools/test.sh --workspace
+e2e: ## Run only the tests in a real Envoy
+	@tools/test.sh --test e2e
+docker: build ## Build the container images
+	@tools/docker.sh images
+docker-demo: build ## The demo in containers, with Docker Compose
+	@tools/docker.sh demo
+clean: ## Remove what was built and downloaded into this folder
+	rm -rf target dist .venv
+envoy-path: ## Print the path of the Envoy in use (make -s envoy-path)
+	@tools/envoy.sh
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile

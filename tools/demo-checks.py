@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Asks a running Envoy what a person would ask with curl, shows each answer, and judges it.
+
+Usage: tools/demo-checks.py BASE_URL, where envoy/envoy.yaml and envoy/demo-tenants.json are in force.
+Exits with 1 if one answer is not what the manual promises.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+
+BASE = sys.argv[1].rstrip("/")
+BOLD, RED, GREEN, DIM, PLAIN = ("\033[1m", "\033[31m", "\033[32m", "\033[2m", "\033[0m") if sys.stdout.isatty() else [""] * 5
+SHOWN = ("x-tenant-", "x-forwarded-prefix")  # what of the upstream's headers is worth a person's eyes
+ABSENT = None
+counts = {"passed": 0, "failed": 0}
+
+
+def host(name):
+    return ["-H", f"Host: {name}"]
+
+
+def header(line):
+    return ["-H", line]
+
+
+def section(title):
+    print(f"\n{BOLD}{title}{PLAIN}")
+
+
+def ask(title, arguments, path, status, **expected):
+    """One curl, printed so that it can be pasted. The other names are what the answer must hold: of a refusal its
+    code, else what the upstream says of itself and, with _ for -, the headers that it received."""
+    command = ["curl", *arguments, BASE + path]
+    print(f"  {title}\n    {BOLD}$ {shlex.join(command)}{PLAIN}")
+    run = subprocess.run(
+        [*command, "--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    body, _, code = run.stdout.rpartition("\n")
+    faults = [f"curl failed: {run.stderr.strip()}"] if run.returncode else []
+    if code != str(status):
+        faults.append(f"status {code}, expected {status}")
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = {}
+        faults.append(f"the body is no JSON: {body[:200]!r}")
+    if not isinstance(answer, dict):
+        answer = {}
+    got = seen_in(answer)
+    for name, value in expected.items():
+        name = name.replace("_", "-")
+        if got.get(name, ABSENT) != value:
+            faults.append(f"{name} is {got.get(name, ABSENT)!r}, expected {value!r}")
+    print(f"    {code}  {in_words(answer, got, body)}")
+    for fault in faults:
+        print(f"    {RED}WRONG: {fault}{PLAIN}")
+    counts["failed" if faults else "passed"] += 1
+
+
+def seen_in(answer):
+    error = answer.get("error")
+    if isinstance(error, dict):
+        return {"code": error.get("code"), "message": error.get("message")}
+    headers = answer.get("headers", {})
+    got = {name: ", ".join(values) for name, values in headers.items()}
+    got.update({"name": answer.get("name"), "method": answer.get("method"), "path": answer.get("path")})
+    got["bodyBytes"] = answer.get("bodyBytes")
+    return got
+
+
+def in_words(answer, got, body):
+    if "code" in got:
+        return f"{got['code']}: {got['message']}"
+    if "name" not in answer:
+        return f"{DIM}{body[:200]}{PLAIN}"
+    shown = [f"{name}: {value}" for name, value in got.items() if name.startswith(SHOWN)]
+    return f"{GREEN}{got['name']} received {got['method']} {got['path']}{PLAIN}  {'  '.join(shown) or '(no tenant headers)'}"
+
+
+ACME = {"name": "blue", "x_tenant_id": "acme", "x_tenant_slug": "acme", "x_tenant_plan": "pro"}
+
+section("Each way to name a tenant")
+ask("subdomain", host("acme.app.example.com"), "/api/tasks", 200, path="/api/tasks", **ACME)
+ask("custom domain, which tenancyd knows", host("app.acme.com"), "/api/tasks", 200, path="/api/tasks", **ACME)
+ask(
+    "path; the service sees it without the prefix",
+    [],
+    "/t/acme/api/tasks",
+    200,
+    path="/api/tasks",
+    x_forwarded_prefix="/t/acme",
+    **ACME,
+)
+ask("header", header("X-Tenant-ID: acme"), "/api/tasks", 200, path="/api/tasks", **ACME)
+ask("query", [], "/api/tasks?tenant=acme&page=2", 200, path="/api/tasks?tenant=acme&page=2", **ACME)
+
+section("The tenant chooses the route")
+ask("acme, on the plan pro, is served by blue", host("acme.app.example.com"), "/", 200, **ACME)
+ask(
+    "hooli, on the plan enterprise, by green",
+    host("hooli.app.example.com"),
+    "/",
+    200,
+    name="green",
+    x_tenant_id="hooli",
+    x_tenant_plan="enterprise",
+)
+ask("and by its own domain", host("portal.hooli.com"), "/", 200, name="green", x_tenant_id="hooli")
+
+section("Who is refused")
+ask("globex is suspended", host("globex.app.example.com"), "/api/tasks", 403, code="TENANT_SUSPENDED")
+ask("initech is inactive", host("initech.app.example.com"), "/api/tasks", 403, code="TENANT_INACTIVE")
+ask("nobody is unknown", host("nobody.app.example.com"), "/api/tasks", 404, code="TENANT_NOT_FOUND")
+ask("no tenant is named at all", [], "/api/tasks", 404, code="TENANT_NOT_FOUND")
+ask(
+    "acme's host with hooli's header",
+    host("acme.app.example.com") + header("X-Tenant-ID: hooli"),
+    "/api/tasks",
+    403,
+    code="TENANT_MISMATCH",
+)
+ask("one source, two tenants", [], "/api/tasks?tenant=acme&tenant=hooli", 403, code="TENANT_AMBIGUOUS")
+
+section("What a client says of itself does not count")
+ask(
+    "acme claims another plan",
+    host("acme.app.example.com") + header("x-tenant-plan: enterprise"),
+    "/api/tasks",
+    200,
+    **ACME,
+)
+ask(
+    "an excluded path passes, without tenant headers",
+    header("x-tenant-plan: enterprise"),
+    "/healthz",
+    200,
+    name="blue",
+    x_tenant_id=ABSENT,
+    x_tenant_plan=ABSENT,
+)
+ask(
+    "a body goes through whole",
+    host("acme.app.example.com") + ["--data", "task=write the manual"],
+    "/api/tasks",
+    200,
+    method="POST",
+    bodyBytes=21,
+    **ACME,
+)
+
+print(f"\n{counts['passed']} passed, {counts['failed']} failed")
+sys.exit(1 if counts["failed"] else 0)

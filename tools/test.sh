@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs the tests against the filter just built and a real Envoy.
+# Usage: tools/test.sh [cargo test's arguments…]
+set -euo pipefail
+# shellcheck source=tools/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT"
+
+need curl curl "curl (it drives the end-to-end tests)"
+tools/build.sh
+ENVOY_BIN=$(tools/envoy.sh)
+export ENVOY_BIN TENANCY_WASM="$ROOT/dist/tenancy.wasm" TENANCYD_BIN="$ROOT/dist/tenancyd" UPSTREAM_BIN="$ROOT/dist/upstream"
+exec cargo test --locked "$@"
