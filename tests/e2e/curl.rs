@@ -21,7 +21,10 @@ pub struct Sent(Child);
 /// Sends a request; it is under way until [`Sent::response`].
 pub fn send(request: &Request, to: SocketAddr) -> Sent {
     let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--include", "--path-as-is", "--max-time", "15", "--output", "-"]);
+    command.args(["--silent", "--show-error", "--include", "--path-as-is", "--output", "-"]);
+    // An accepted upgrade stays open; what came first is all that a test looks at.
+    let is_upgrade = request.headers.iter().any(|(name, _)| name == "upgrade");
+    command.args(["--max-time", if is_upgrade { "1" } else { "15" }]);
     command.arg(if request.http2 { "--http2-prior-knowledge" } else { "--http1.1" });
     match request.method {
         "HEAD" => drop(command.arg("--head")),
@@ -52,6 +55,12 @@ pub fn send(request: &Request, to: SocketAddr) -> Sent {
 }
 
 impl Sent {
+    /// The client goes away without waiting.
+    pub fn leave(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
     /// Waits for the response.
     pub fn response(self) -> Response {
         let output = self.0.wait_with_output().expect("curl ends");

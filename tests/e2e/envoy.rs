@@ -30,7 +30,7 @@ pub struct Envoy {
     child: Child,
     folder: PathBuf,
     pub listener: SocketAddr,
-    pub admin: SocketAddr,
+    admin: SocketAddr,
 }
 
 /// A file that the test needs, by the environment variable that `make` sets.

@@ -5,6 +5,7 @@
 mod bootstrap;
 mod curl;
 mod envoy;
+mod proxy;
 mod scripted;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
