@@ -159,10 +159,6 @@ impl Refusal {
                 HeaderValue::from_static(r#"Bearer realm="tenancyd", error="invalid_token""#),
             )),
             Self::Unavailable(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            // What is left of the body is not worth reading.
-            Self::TooLarge { .. } | Self::BodyTimeout { .. } => {
-                Some((header::CONNECTION, HeaderValue::from_static("close")))
-            }
             _ => None,
         }
     }
