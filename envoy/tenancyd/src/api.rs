@@ -47,6 +47,7 @@ pub fn router(state: Arc<State>) -> Router {
         .fallback(async || Refusal::NoRoute)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn(input::refuse_undecodable_path))
+        .layer(from_fn(input::close_over_unread_body))
         .layer(from_fn(log::requests))
         .with_state(state)
 }

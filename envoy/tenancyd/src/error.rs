@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::document::{Fault, Faults};
@@ -158,10 +159,6 @@ impl Refusal {
                 HeaderValue::from_static(r#"Bearer realm="tenancyd", error="invalid_token""#),
             )),
             Self::Unavailable(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            // What is left of the body is not worth reading.
-            Self::TooLarge { .. } | Self::BodyTimeout { .. } => {
-                Some((header::CONNECTION, HeaderValue::from_static("close")))
-            }
             _ => None,
         }
     }
@@ -171,12 +168,20 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, code) = self.status_and_code();
         let (message, details) = self.message_and_details();
-        let body = json!({"error": {"code": code, "message": message, "details": details}});
+        let envelope = Envelope {
+            error: Body {
+                code,
+                message,
+                details,
+            },
+        };
+        // Nothing in it can fail to serialise: its keys are texts, its values too.
+        let text = serde_json::to_string(&envelope).unwrap_or_default();
         let json = (
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        let mut response = (status, [json], body.to_string()).into_response();
+        let mut response = (status, [json], text).into_response();
         if let Some((name, value)) = self.header() {
             response.headers_mut().insert(name, value);
         }
@@ -187,6 +192,19 @@ impl IntoResponse for Refusal {
         });
         response
     }
+}
+
+/// The form of every refusal, its members in the order in which people read them.
+#[derive(Serialize)]
+struct Envelope {
+    error: Body,
+}
+
+#[derive(Serialize)]
+struct Body {
+    code: &'static str,
+    message: String,
+    details: Value,
 }
 
 /// What a refused response says to the log.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use tenancyd::api::{self, State};
 use tenancyd::seed;
-use tenancyd::server::{self, Address, Listener};
+use tenancyd::server::{self, Address, Reserved};
 use tenancyd::store::{Location, Store};
 use tenancyd::token::{self, Token};
 use tokio::runtime::Runtime;
@@ -80,8 +80,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         ));
     }
     let token = Token::load(arguments.token_file.as_deref(), variable.ok().as_deref())?;
-    let listener = Listener::bind(&arguments.listen).await?;
-    let address = listener.address().map_err(|error| error.to_string())?;
+    // Before the database is touched: a second start by mistake must not load its seed over the first one's data.
+    let reserved = Reserved::new(&arguments.listen).await?;
     let store = Store::open(&arguments.database)?;
     if let Some(file) = &arguments.seed {
         let loaded = seed::load(&store, file).await?;
@@ -97,6 +97,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let writes = if token.is_some() { "token" } else { "off" };
     let state = Arc::new(State { store, token });
+    let listener = reserved.listen()?;
+    let address = listener.address().map_err(|error| error.to_string())?;
     tracing::info!(%address, database = %arguments.database, writes, "listening");
     server::serve(listener, api::router(state.clone()), signals.next()).await;
     let closed = state.store.close().await;

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
 use lingering::Lingering;
-pub use listener::{Address, Listener};
+pub use listener::{Address, Listener, Reserved};
 
 /// The most connections at once; the next one waits to be accepted.
 const MAX_CONNECTIONS: usize = 4096;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -30,6 +30,22 @@ pub async fn refuse_undecodable_path(request: Request, next: Next) -> Response {
         Some(_) => next.run(request).await,
         None => Refusal::invalid("path", "its percent escapes are no UTF-8 text").into_response(),
     }
+}
+
+/// Announces the close of an HTTP/1.1 connection whose request may have more of its body to come. It would be closed anyway,
+/// and a client that isn't told loses the next request that it sends there.
+pub async fn close_over_unread_body(request: Request, next: Next) -> Response {
+    let has_body = !request.body().is_end_stream();
+    let is_http1 = request.version() < Version::HTTP_2;
+    let is_put = request.method() == Method::PUT;
+    let mut response = next.run(request).await;
+    let was_read = is_put && response.status().is_success();
+    if has_body && is_http1 && !was_read {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The whole body, if it is small and quick enough.

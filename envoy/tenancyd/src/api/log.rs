@@ -48,7 +48,8 @@ impl Drop for Line {
         let method = self.method;
         let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
         let status = self.status.as_ref().map(StatusCode::as_u16);
-        let duration_ms = self.begun.elapsed().as_secs_f64() * 1000.0;
+        // To the microsecond; digits beyond mean nothing.
+        let duration_ms = (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         let request_id = self.request_id.as_ref().map(Identifier::as_str);
         let code = self.refused.as_ref().map(|refused| refused.code);
         let error = self

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::access::Writer;
 use super::input::{self, Paging};
 use super::{Shared, json, log};
-use crate::document::{Faults, document};
+use crate::document::{Faults, document, fault};
 use crate::error::Refusal;
 use crate::identifier::Identifier;
 use crate::store::directory::{self, Written};
@@ -99,16 +99,21 @@ pub fn not_found(name: Option<&Identifier>) -> Refusal {
 }
 
 fn parse(id: &str, body: &[u8]) -> Result<Tenant, Refusal> {
-    let id = Identifier::parse(id).ok_or_else(|| {
-        Refusal::invalid(
+    let mut faults = Faults::new();
+    let id = Identifier::parse(id);
+    if id.is_none() {
+        fault(
+            &mut faults,
             "path",
             format!("not an identifier, expected {}", Identifier::EXPECTED),
-        )
-    })?;
-    let mut faults = Faults::new();
-    let tenant =
-        document(body, &mut faults).and_then(|raw| Tenant::parse(raw, Some(&id), "", &mut faults));
-    tenant.ok_or(Refusal::Invalid(faults))
+        );
+    }
+    let tenant = document(body, &mut faults)
+        .and_then(|raw| Tenant::parse(raw, id.as_ref(), "", &mut faults));
+    match (tenant, faults.is_empty()) {
+        (Some(tenant), true) => Ok(tenant),
+        _ => Err(Refusal::Invalid(faults)),
+    }
 }
 
 fn log_write(headers: &HeaderMap, what: &str, id: &Identifier) {

@@ -8,7 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Where to listen: `127.0.0.1:8070`, or `unix:` and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +45,80 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// A socket that has its address and takes no connections yet: a client that comes early is refused, not left waiting.
+#[derive(Debug)]
+pub enum Reserved {
+    /// TCP.
+    Tcp(TcpSocket, SocketAddr),
+    /// A Unix socket.
+    Unix(UnixSocket, PathBuf),
+}
+
+impl Reserved {
+    /// Takes the address, unless somebody else has it.
+    pub async fn new(address: &Address) -> Result<Self, String> {
+        let reserved = match address {
+            Address::Tcp(address) => {
+                reserve_tcp(*address).map(|socket| Self::Tcp(socket, *address))
+            }
+            Address::Unix(path) => reserve_unix(path)
+                .await
+                .map(|socket| Self::Unix(socket, path.clone())),
+        };
+        reserved.map_err(|error| refused(address, &error))
+    }
+
+    /// Opens it for connections.
+    pub fn listen(self) -> Result<Listener, String> {
+        match self {
+            Self::Tcp(socket, address) => socket
+                .listen(BACKLOG)
+                .map(Listener::Tcp)
+                .map_err(|error| refused(&Address::Tcp(address), &error)),
+            Self::Unix(socket, path) => match socket.listen(BACKLOG) {
+                Ok(listener) => Ok(Listener::Unix(listener, path)),
+                Err(error) => Err(refused(&Address::Unix(path), &error)),
+            },
+        }
+    }
+}
+
+fn refused(address: &Address, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("can't listen on {address}: something else already does")
+        }
+        _ => format!("can't listen on {address}: {error}"),
+    }
+}
+
+fn reserve_tcp(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // Connections of a predecessor that are still fading away don't stop a restart; a listener of another process does.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// A killed process leaves its socket's file behind; nobody answers there, and it may go.
+async fn reserve_unix(path: &Path) -> io::Result<UnixSocket> {
+    let is_socket =
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && UnixStream::connect(path).await.as_ref().is_err_and(refused) {
+        std::fs::remove_file(path)?;
+    }
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    Ok(socket)
+}
+
 /// An open socket. A Unix socket's file goes with it.
+#[derive(Debug)]
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
@@ -51,22 +127,6 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Opens the socket.
-    pub async fn bind(address: &Address) -> Result<Self, String> {
-        let bound = match address {
-            Address::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            Address::Unix(path) => bind_unix(path)
-                .await
-                .map(|listener| Self::Unix(listener, path.clone())),
-        };
-        bound.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!("can't listen on {address}: something else already does")
-            }
-            _ => format!("can't listen on {address}: {error}"),
-        })
-    }
-
     /// The address, with the port that the system chose.
     pub fn address(&self) -> io::Result<Address> {
         match self {
@@ -100,18 +160,6 @@ impl Drop for Listener {
             tracing::warn!(%error, "can't remove the socket's file");
         }
     }
-}
-
-/// A killed process leaves its socket's file behind; nobody answers there, and it may go.
-async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let is_socket =
-        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket
-        && matches!(UnixStream::connect(path).await, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
-    {
-        std::fs::remove_file(path)?;
-    }
-    UnixListener::bind(path)
 }
 
 /// A connection.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Refusal;
@@ -52,18 +52,9 @@ impl Pool {
                 .map_err(|_| unavailable("no connection to the database came free in time"))?
                 .map_err(|_| unavailable("the database is closed"))?
         };
-        let idle = self.idle.clone();
-        let running = tokio::task::spawn_blocking(move || {
-            let lent = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut connection =
-                lent.ok_or_else(|| Refusal::Internal("a connection is missing".to_owned()))?;
-            let done = job(&mut connection);
-            idle.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(connection);
-            drop(permit);
-            done
-        });
+        let mut lent = Lent::take(&self.idle, permit)
+            .ok_or_else(|| Refusal::Internal("a connection is missing".to_owned()))?;
+        let running = tokio::task::spawn_blocking(move || lent.run(job));
         timeout_at(deadline, running)
             .await
             .map_err(|_| unavailable("the database took too long"))?
@@ -85,6 +76,42 @@ impl Pool {
             Ok(_) => Ok(()),
             Err(_) => Err(unavailable("some work didn't end in time")),
         }
+    }
+}
+
+/// A connection that goes back when it is dropped, also from a job that panics.
+struct Lent {
+    connection: Option<Connection>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lent {
+    fn take(idle: &Arc<Mutex<Vec<Connection>>>, permit: OwnedSemaphorePermit) -> Option<Self> {
+        let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some(Self {
+            connection: Some(connection),
+            idle: idle.clone(),
+            _permit: permit,
+        })
+    }
+
+    fn run<T>(
+        &mut self,
+        job: impl FnOnce(&mut Connection) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        match &mut self.connection {
+            Some(connection) => job(connection),
+            None => Err(Refusal::Internal("a connection is missing".to_owned())),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // The permit goes after this, so whoever gets it finds the connection there.
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.extend(self.connection.take());
     }
 }
 
@@ -129,5 +156,17 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(closed.private(), Some("the database is closed"));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_no_connection_along() {
+        let pool = Pool::new(vec![Connection::open_in_memory().unwrap()]);
+        let fail = |_: &mut Connection| -> Result<(), Refusal> { panic!("as the test wants it") };
+        let patience = Duration::from_secs(5);
+        assert!(matches!(
+            pool.run(patience, fail).await,
+            Err(Refusal::Internal(_))
+        ));
+        pool.run(patience, |_| Ok(())).await.unwrap();
     }
 }

@@ -96,6 +96,31 @@ fn a_body_beyond_the_limit_is_refused() {
 }
 
 #[test]
+fn a_connection_whose_body_is_left_unread_is_closed_with_a_word() {
+    let server = Tenancyd::empty();
+    let right = format!("Bearer {TOKEN}");
+    for (method, authorization, body, status, connection) in [
+        ("PUT", right.as_str(), Some("{}"), 201, None),
+        ("PUT", "Bearer wrong", Some("{}"), 401, Some("close")),
+        ("PUT", right.as_str(), Some("["), 422, Some("close")),
+        ("DELETE", "Bearer wrong", None, 401, None),
+        ("POST", right.as_str(), Some("{}"), 405, Some("close")),
+    ] {
+        let answer = server.call(
+            method,
+            "/tenants/a",
+            body,
+            &[("authorization", authorization)],
+        );
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (status, connection),
+            "{method}"
+        );
+    }
+}
+
+#[test]
 fn a_refusal_reaches_a_client_that_still_sends() {
     let server = Tenancyd::empty();
     let body = "x".repeat(2 * 1024 * 1024);

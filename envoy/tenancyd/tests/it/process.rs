@@ -138,19 +138,16 @@ fn a_body_that_never_comes_is_given_up_and_a_client_that_never_reads_cannot_hold
 }
 
 #[test]
-fn a_taken_port_is_one_clear_line() {
+fn a_taken_port_is_one_clear_line_and_leaves_the_database_alone() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let said = failed_start(&mut command(&[
-        "--database",
-        ":memory:",
-        "--listen",
-        &address,
-    ]));
+    let folder = tempfile::tempdir().unwrap();
+    let said = failed_start(command(&["--listen", &address]).current_dir(folder.path()));
     assert_eq!(
         said,
         format!("tenancyd: can't listen on {address}: something else already does\n")
     );
+    assert!(!folder.path().join("tenancyd.db").exists());
 }
 
 #[test]

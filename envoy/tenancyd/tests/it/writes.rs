@@ -115,7 +115,11 @@ fn every_fault_of_a_body_is_listed() {
             &format!(r#"{{"status":"{long}"}}"#),
             vec!["status"],
         ),
-        ("/tenants/a%20b", "{}", vec!["path"]),
+        (
+            "/tenants/a%20b",
+            r#"{"id":"a","status":"on"}"#,
+            vec!["path", "status"],
+        ),
         ("/domains/a.example", "{}", vec![""]),
         (
             "/domains/a.example",
