@@ -5,6 +5,7 @@
 
 mod callout;
 mod fields;
+mod json;
 mod protobuf;
 pub mod reader;
 
@@ -317,7 +318,7 @@ fn tree(bytes: &[u8]) -> Result<Value, Faults> {
     }
     // A newline is also the first byte of every Struct. But an entry of a Struct holds the byte 0x12, which JSON text never
     // holds, so at most one of the two readings succeeds.
-    serde_json::from_slice(bytes).or_else(|error| {
+    json::read(bytes).or_else(|error| {
         protobuf::read(bytes).ok_or_else(|| {
             Faults::whole(if text.starts_with(b"{") {
                 format!("the configuration is not JSON: {error}")

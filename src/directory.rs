@@ -188,7 +188,8 @@ impl Directory {
         {
             return (&held.found).into();
         }
-        if held.is_none() && self.unknown.get(key).is_some_and(|asked_at| age(*asked_at, now) < service.source.negative) {
+        if held.is_none() && self.unknown.get(key).is_some_and(|asked_at| age(*asked_at, now) < service.source.negative)
+        {
             return Lookup::Unknown;
         }
 
@@ -245,10 +246,12 @@ impl Directory {
             }
             Err(fault) => {
                 let now = host.now();
-                let stale = self.memory.get_mut(&key).filter(|held| held.may_serve_stale(&service.source, now)).map(|mut held| {
-                    held.hold_until = now.checked_add(RETRY_AFTER_FAILURE);
-                    Lookup::from(&held.found)
-                });
+                let stale = self.memory.get_mut(&key).filter(|held| held.may_serve_stale(&service.source, now)).map(
+                    |mut held| {
+                        held.hold_until = now.checked_add(RETRY_AFTER_FAILURE);
+                        Lookup::from(&held.found)
+                    },
+                );
                 (stale.unwrap_or(Lookup::Unavailable(service.source.on_error)), Some(fault))
             }
         };
@@ -295,7 +298,8 @@ fn read(key: &Key, answer: Answer) -> Result<Option<Found>, String> {
     match answer {
         Answer::Reply { status: 404, .. } => Ok(None),
         Answer::Reply { status: 200, body } => {
-            let value = serde_json::from_slice(&body).map_err(|_| "answered 200 with a body that is not JSON".to_owned())?;
+            let value =
+                serde_json::from_slice(&body).map_err(|_| "answered 200 with a body that is not JSON".to_owned())?;
             found(key, value).map(Some).map_err(|why| format!("answered 200 with a body that {why}"))
         }
         Answer::Reply { status, .. } => Err(format!("answered {status}")),
@@ -308,7 +312,11 @@ fn found(key: &Key, value: Value) -> Result<Found, &'static str> {
         Key::Tenant(asked) => {
             let tenant = Tenant::parse(value)?;
             // An answer about somebody else, from a cache or a mistaken service, must not become this request's tenant.
-            if tenant.answers_to(asked) { Ok(Found::Tenant(Rc::new(tenant))) } else { Err("is another tenant than the one asked for") }
+            if tenant.answers_to(asked) {
+                Ok(Found::Tenant(Rc::new(tenant)))
+            } else {
+                Err("is another tenant than the one asked for")
+            }
         }
         Key::Domain(_) => match value.get("tenantId") {
             Some(name) if value.get("id").is_none() => name

@@ -183,7 +183,12 @@ impl Filter {
     }
 
     /// Takes a callout's answer, and gives what happens with each request that waited for it, and what to log.
-    pub fn answer(&mut self, call: CallId, answer: Answer, host: &dyn Host) -> (Vec<(RequestId, Step)>, Option<String>) {
+    pub fn answer(
+        &mut self,
+        call: CallId,
+        answer: Answer,
+        host: &dyn Host,
+    ) -> (Vec<(RequestId, Step)>, Option<String>) {
         let Some(landed) = self.directory.land(call, answer, host) else { return (Vec::new(), None) };
         let mut steps = Vec::new();
         for id in landed.waiting {
@@ -266,7 +271,8 @@ impl Filter {
         if let Some(denial) = states().find_map(unknown) {
             return refuse(denial);
         }
-        let mut tenants = states().filter_map(|state| if let State::Tenant(tenant) = state { Some(tenant) } else { None });
+        let mut tenants =
+            states().filter_map(|state| if let State::Tenant(tenant) = state { Some(tenant) } else { None });
         let tenant = tenants.next().cloned();
         if let Some(tenant) = &tenant
             && tenants.any(|other| other.id != tenant.id)
@@ -274,7 +280,9 @@ impl Filter {
             return refuse(Denial::TenantMismatch);
         }
         // Where several services can't answer, the strictest wish counts.
-        let failures = || states().filter_map(|state| if let State::Unavailable(on_error) = state { Some(*on_error) } else { None });
+        let failures = || {
+            states().filter_map(|state| if let State::Unavailable(on_error) = state { Some(*on_error) } else { None })
+        };
         if let Some(any) = failures().find(|on_error| *on_error == OnError::Deny).or_else(|| failures().next()) {
             return unavailable(any, &mut pending.forged);
         }
@@ -297,7 +305,10 @@ impl Filter {
         match tenant.status {
             Status::Active => {}
             Status::Suspended => {
-                return Step::Deny(Refusal { denial: Denial::TenantSuspended(tenant.id.clone()), tenant: Some(tenant) });
+                return Step::Deny(Refusal {
+                    denial: Denial::TenantSuspended(tenant.id.clone()),
+                    tenant: Some(tenant),
+                });
             }
             Status::Inactive => {
                 return Step::Deny(Refusal { denial: Denial::TenantInactive(tenant.id.clone()), tenant: Some(tenant) });
@@ -323,7 +334,9 @@ impl Filter {
     /// The data model that holds for a tenant: its own under `hybrid`, else the configured one.
     fn data_model(&self, tenant: &Tenant) -> Option<Value> {
         match self.config.isolation.strategy {
-            DataModel::Hybrid => tenant.record.get("isolation")?.get("strategy").filter(|value| !value.is_null()).cloned(),
+            DataModel::Hybrid => {
+                tenant.record.get("isolation")?.get("strategy").filter(|value| !value.is_null()).cloned()
+            }
             strategy => Some(Value::from(strategy.as_str())),
         }
     }
@@ -342,7 +355,8 @@ impl Filter {
     fn forged(&self, head: &Head<'_>) -> Vec<Vec<u8>> {
         let same = |owned: &HeaderName, sent: &[u8]| {
             let fold = |b: u8| if b == b'_' { b'-' } else { b };
-            owned.as_str().len() == sent.len() && owned.as_str().bytes().zip(sent).all(|(own, sent)| fold(own) == fold(*sent))
+            owned.as_str().len() == sent.len()
+                && owned.as_str().bytes().zip(sent).all(|(own, sent)| fold(own) == fold(*sent))
         };
         let mut forged: Vec<Vec<u8>> = Vec::new();
         for (name, _) in head.iter() {
@@ -443,7 +457,8 @@ fn pass(decision: Decision, mut forged: Vec<Vec<u8>>) -> Step {
 
 /// Removes the client's own headers, but for those that are set anyway: setting one replaces every copy.
 fn remove_forged(forged: &mut Vec<Vec<u8>>, edits: &mut Vec<HeaderEdit>) {
-    let is_set = |name: &[u8]| edits.iter().any(|edit| matches!(edit, HeaderEdit::Set(set, _) if set.as_bytes() == name));
+    let is_set =
+        |name: &[u8]| edits.iter().any(|edit| matches!(edit, HeaderEdit::Set(set, _) if set.as_bytes() == name));
     let removed: Vec<HeaderEdit> = forged.drain(..).filter(|name| !is_set(name)).map(HeaderEdit::Remove).collect();
     edits.extend(removed);
 }

@@ -23,7 +23,8 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// Takes the headers in the order in which Envoy gives them.
     pub fn new(pairs: Vec<(&'a [u8], &'a [u8])>) -> Self {
-        let first = |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map_or(&b""[..], |(_, value)| *value);
+        let first =
+            |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map_or(&b""[..], |(_, value)| *value);
         let target = Target::of(first(b":path"));
         let authority = first(b":authority");
         Self { pairs, target, authority }
@@ -94,7 +95,8 @@ impl HostName {
         let host = if host.is_ascii() { Cow::Borrowed(host) } else { Cow::Owned(punycode(host)?) };
         let host = host.strip_suffix(b".").unwrap_or(&host);
         let label = |label: &[u8]| {
-            (1..=63).contains(&label.len()) && label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+            (1..=63).contains(&label.len())
+                && label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
         };
         if host.len() > 253 || !host.split(|b| *b == b'.').all(label) {
             return None;
@@ -300,7 +302,9 @@ mod tests {
 
     #[test]
     fn a_query_is_decoded_once_and_stripped_by_pairs() {
-        let values = |target: &str| Target::of(target.as_bytes()).query_values("tenant").map(|v| v.to_string()).collect::<Vec<_>>();
+        let values = |target: &str| {
+            Target::of(target.as_bytes()).query_values("tenant").map(|v| v.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(values("/?tenant=acme"), ["acme"]);
         assert_eq!(values("/?x=1&tenant=%61cme#tenant=b"), ["acme"]);
         assert_eq!(values("/?tenant=%2561"), ["%61"]);
@@ -310,7 +314,8 @@ mod tests {
         assert_eq!(values("/?tenant"), [""]);
         assert_eq!(values("/?Tenant=a"), [""; 0]);
         assert_eq!(values("/tenant=a"), [""; 0]);
-        let without = |target: &str| Target::of(target.as_bytes()).query_without("tenant").map(|q| String::from_utf8(q).unwrap());
+        let without =
+            |target: &str| Target::of(target.as_bytes()).query_without("tenant").map(|q| String::from_utf8(q).unwrap());
         assert_eq!(without("/?tenant=acme"), None);
         assert_eq!(without("/?a=%41&tenant=acme&b=+"), Some("a=%41&b=+".into()));
         assert_eq!(without("/?%74enant=acme&a"), Some("a".into()));

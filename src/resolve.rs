@@ -132,7 +132,8 @@ mod tests {
         }));
         let domain = |name: &str| Claim::Domain(HostName::parse(name.as_bytes()).unwrap());
         check(Resolution::CustomDomain, &isolation, &[(":authority", "App.Acme.com.:80")], &domain("app.acme.com"));
-        for authority in ["acme.app.example.com", "app.example.com", "a.b.app.example.com", "127.0.0.1", "[::1]:80", ""] {
+        for authority in ["acme.app.example.com", "app.example.com", "a.b.app.example.com", "127.0.0.1", "[::1]:80", ""]
+        {
             check(Resolution::CustomDomain, &isolation, &[(":authority", authority)], &Claim::Absent);
         }
     }

@@ -146,7 +146,9 @@ fn answer(headers: usize, body_size: usize) -> Answer {
         .and_then(|pairs| pairs.iter().find(|(name, _)| *name == b":status").map(|(_, value)| *value))
         .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
     match status {
-        Some(status) => Answer::Reply { status, body: hostcalls::buffer(Buffer::CalloutResponse, body_size).unwrap_or_default() },
+        Some(status) => {
+            Answer::Reply { status, body: hostcalls::buffer(Buffer::CalloutResponse, body_size).unwrap_or_default() }
+        }
         None => Answer::Failed { why: "the answer has no status" },
     }
 }
@@ -221,7 +223,13 @@ impl Worker {
                 self.record(details.strip_prefix("tenancy_").unwrap_or(details), refusal.tenant.as_deref());
                 let body = denial.body();
                 debug!("tenancy: refused: {body}");
-                hostcalls::send_local_response(denial.status(), details, &denial.headers(), &body, denial.grpc_status());
+                hostcalls::send_local_response(
+                    denial.status(),
+                    details,
+                    &denial.headers(),
+                    &body,
+                    denial.grpc_status(),
+                );
                 Action::Pause
             }
         }
@@ -263,7 +271,8 @@ impl Envoy {
             ("accept", "application/json"),
         ];
         // The SDK takes header values as text; a trace header that isn't text is nobody's trace.
-        headers.extend(callout.headers.iter().filter_map(|(name, value)| Some((*name, std::str::from_utf8(value).ok()?))));
+        headers
+            .extend(callout.headers.iter().filter_map(|(name, value)| Some((*name, std::str::from_utf8(value).ok()?))));
         match proxy_wasm::hostcalls::dispatch_http_call(&callout.cluster, headers, None, Vec::new(), callout.timeout) {
             Ok(token) => {
                 self.sent.borrow_mut().insert(token, call);

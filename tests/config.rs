@@ -1,5 +1,15 @@
 //! Configurations: what is taken, and every fault of what isn't. The JSON Schema agrees on all of them.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 use envoy_tenancy::config::Config;
 use serde_json::{Value, json};
 
@@ -92,17 +102,25 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         (base(|config| config["isolation"] = json!([])), vec!["isolation: expected an object, found a list"], true),
         (
             with("/isolation/strategy", json!("sharded")),
-            vec!["isolation.strategy: unknown strategy \"sharded\", expected one of: shared, schema, database, hybrid; did you mean \"shared\"?"],
+            vec![
+                "isolation.strategy: unknown strategy \"sharded\", expected one of: shared, schema, database, hybrid; did you mean \"shared\"?",
+            ],
             true,
         ),
         (with("/isolation/strategy", json!(1)), vec!["isolation.strategy: expected a strategy, found 1"], true),
         (
             with("/isolation/resolution", json!("cookie")),
-            vec!["isolation.resolution: unknown resolution strategy \"cookie\", expected one of: subdomain, custom_domain, path, header, query, jwt, custom"],
+            vec![
+                "isolation.resolution: unknown resolution strategy \"cookie\", expected one of: subdomain, custom_domain, path, header, query, jwt, custom",
+            ],
             true,
         ),
         (with("/isolation/resolution", json!([])), vec!["isolation.resolution: must not be empty"], true),
-        (with("/isolation/resolution", json!(["header", "query", "header"])), vec!["isolation.resolution: header is listed twice"], true),
+        (
+            with("/isolation/resolution", json!(["header", "query", "header"])),
+            vec!["isolation.resolution: header is listed twice"],
+            true,
+        ),
         (
             with("/isolation/resolution", json!(["jwt", "custom"])),
             vec![
@@ -136,24 +154,46 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             false,
         ),
         (
-            with("/isolation", json!({
-                "resolution": ["subdomain", "custom_domain"], "agreement": "unanimous", "baseDomain": "a.example",
-                "domainLookup": {"cluster": "c", "path": "/{domain}"},
-            })),
-            vec!["isolation.agreement: unanimous would refuse every request: no host is under a baseDomain and a custom domain at once"],
+            with(
+                "/isolation",
+                json!({
+                    "resolution": ["subdomain", "custom_domain"], "agreement": "unanimous", "baseDomain": "a.example",
+                    "domainLookup": {"cluster": "c", "path": "/{domain}"},
+                }),
+            ),
+            vec![
+                "isolation.agreement: unanimous would refuse every request: no host is under a baseDomain and a custom domain at once",
+            ],
             false,
         ),
-        (with("/isolation/agreement", json!("any")), vec!["isolation.agreement: unknown agreement \"any\", expected one of: consistent, unanimous, first"], true),
-        (with("/isolation/required", json!("yes")), vec!["isolation.required: expected true or false, found the string \"yes\""], true),
+        (
+            with("/isolation/agreement", json!("any")),
+            vec!["isolation.agreement: unknown agreement \"any\", expected one of: consistent, unanimous, first"],
+            true,
+        ),
+        (
+            with("/isolation/required", json!("yes")),
+            vec!["isolation.required: expected true or false, found the string \"yes\""],
+            true,
+        ),
         (with("/isolation/queryParam", json!("")), vec!["isolation.queryParam: must not be empty"], true),
         (
             with("/isolation/base_domain", json!("a.example")),
-            vec!["isolation.base_domain: unknown key \"base_domain\", expected one of: strategy, resolution, agreement, baseDomain, reservedSubdomains, pathPrefix, stripPath, headerName, queryParam, stripQuery, domainLookup, required, exclude; did you mean \"baseDomain\"?"],
+            vec![
+                "isolation.base_domain: unknown key \"base_domain\", expected one of: strategy, resolution, agreement, baseDomain, reservedSubdomains, pathPrefix, stripPath, headerName, queryParam, stripQuery, domainLookup, required, exclude; did you mean \"baseDomain\"?",
+            ],
             true,
         ),
-        (with("/a.b", json!(1)), vec!["[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward"], true),
         (
-            with("/lookupTenant", json!({"timeoutMs": 0, "cacheSeconds": 1.5, "staleSeconds": -1, "maxInFlight": "64", "onError": "open"})),
+            with("/a.b", json!(1)),
+            vec!["[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward"],
+            true,
+        ),
+        (
+            with(
+                "/lookupTenant",
+                json!({"timeoutMs": 0, "cacheSeconds": 1.5, "staleSeconds": -1, "maxInFlight": "64", "onError": "open"}),
+            ),
             vec![
                 "lookupTenant.cluster: is missing",
                 "lookupTenant.path: is missing",
@@ -166,7 +206,10 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             true,
         ),
         (
-            with("/forward", json!({"": "id", "Host": "id", "x-a": "plan", "X-A": "metadata..x", "x-b": 7, "x c": "id", "transfer-encoding": "id"})),
+            with(
+                "/forward",
+                json!({"": "id", "Host": "id", "x-a": "plan", "X-A": "metadata..x", "x-b": 7, "x c": "id", "transfer-encoding": "id"}),
+            ),
             vec![
                 "forward[\"\"]: \"\" is not the name of a header",
                 "forward.Host: \"Host\" is a header that says how the message is sent, and can't carry a tenant",
@@ -178,9 +221,16 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             ],
             true,
         ),
-        (with("/forward", json!({"x-a": "id", "X-A": "slug"})), vec!["forward.x-a: \"x-a\" is given twice: case doesn't matter in a header's name"], false),
         (
-            with("/tenants", json!([{"id": "a/b"}, {"id": "acme", "slug": "", "staus": "active"}, {"status": "active"}, 7, {"id": "x", "metadata": []}])),
+            with("/forward", json!({"x-a": "id", "X-A": "slug"})),
+            vec!["forward.x-a: \"x-a\" is given twice: case doesn't matter in a header's name"],
+            false,
+        ),
+        (
+            with(
+                "/tenants",
+                json!([{"id": "a/b"}, {"id": "acme", "slug": "", "staus": "active"}, {"status": "active"}, 7, {"id": "x", "metadata": []}]),
+            ),
             vec![
                 "tenants[0].id: expected an identifier (1 to 128 characters of A-Z a-z 0-9 . _ -, not . or ..), found the string \"a/b\"",
                 "tenants[1].slug: expected an identifier (1 to 128 characters of A-Z a-z 0-9 . _ -, not . or ..), found the string \"\"",
@@ -198,7 +248,9 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         ),
         (
             with("/tenants", json!([{"id": "a", "status": "suspnded"}])),
-            vec!["tenants[0].status: unknown status \"suspnded\", expected one of: active, suspended, inactive; did you mean \"suspended\"?"],
+            vec![
+                "tenants[0].status: unknown status \"suspnded\", expected one of: active, suspended, inactive; did you mean \"suspended\"?",
+            ],
             true,
         ),
     ];
@@ -209,10 +261,18 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     let mut rows = rows;
     for bad in ["", "a.example:80", "10.0.0.1", ".a.example", "a..example", "http://a.example"] {
-        rows.push((with("/isolation/baseDomain", json!(bad)), vec![leak(format!("{domain} {bad:?}"))], bad.contains([':', '/']) || bad.is_empty()));
+        rows.push((
+            with("/isolation/baseDomain", json!(bad)),
+            vec![leak(format!("{domain} {bad:?}"))],
+            bad.contains([':', '/']) || bad.is_empty(),
+        ));
     }
     for bad in ["", "a.b", "a b", "*"] {
-        rows.push((with("/isolation/reservedSubdomains", json!([bad])), vec![leak(format!("{label} {bad:?}"))], bad != "*"));
+        rows.push((
+            with("/isolation/reservedSubdomains", json!([bad])),
+            vec![leak(format!("{label} {bad:?}"))],
+            bad != "*",
+        ));
     }
     for bad in ["t", "/t/", "//", "/t/..", "/%74", "/t?x"] {
         rows.push((with("/isolation/pathPrefix", json!(bad)), vec![prefix], !bad.contains("..")));
@@ -273,7 +333,7 @@ fn a_configuration_that_is_no_configuration_says_so() {
         (b"\n{\"isolation\": }", "the configuration is not JSON: expected value at line 2"),
         (b"isolation: {}", "the configuration is neither a JSON object nor a google.protobuf.Struct"),
         (b"\x0a\x07abc", "the configuration is neither"),
-        (b"{\"a\":1,\"a\":2}", "unknown key \"a\""),
+        (b"{\"a\":1,\"a\":2}", "the key \"a\" is given twice at line 1"),
         (b"\xff\xfe", "the configuration is neither"),
     ];
     for (bytes, expected) in rows {

@@ -61,7 +61,15 @@ impl HeaderName {
     /// Why a header can't be read or set by a tenancy filter.
     fn fault(name: &str) -> Option<&'static str> {
         const FRAMING: [&str; 9] = [
-            "connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade",
+            "connection",
+            "content-length",
+            "expect",
+            "host",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "transfer-encoding",
+            "upgrade",
         ];
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || name.len() > 256 || !name.bytes().all(token) {
@@ -103,12 +111,18 @@ pub struct PathPrefix(pub String);
 impl Setting for PathPrefix {
     fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
         let text = String::read(node, faults)?;
-        let plain = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(|b| b.is_ascii_graphic() && !b"%?#\\".contains(&b));
+        let plain = |segment: &str| {
+            !matches!(segment, "" | "." | "..")
+                && segment.bytes().all(|b| b.is_ascii_graphic() && !b"%?#\\".contains(&b))
+        };
         match text.strip_prefix('/') {
             Some("") => Some(Self(String::new())),
             Some(segments) if segments.split('/').all(plain) => Some(Self(text)),
             _ => {
-                node.fault(faults, "must be a path like /t or /api/tenants, without a slash at the end, escapes or dot segments");
+                node.fault(
+                    faults,
+                    "must be a path like /t or /api/tenants, without a slash at the end, escapes or dot segments",
+                );
                 None
             }
         }
@@ -145,7 +159,10 @@ impl Setting for Exclude {
         let rooted = path.starts_with('/') || (path.is_empty() && below);
         let plain = path.bytes().all(|b| b.is_ascii_graphic() && !b"*?#\\".contains(&b));
         if !rooted || !plain || Target::of(path.as_bytes()).climbs() {
-            node.fault(faults, "must be a path like /healthz, or /assets/* for all below, with no other *, query or dot segments");
+            node.fault(
+                faults,
+                "must be a path like /healthz, or /assets/* for all below, with no other *, query or dot segments",
+            );
             return None;
         }
         Some(Self { path: path.to_owned(), below })
@@ -241,7 +258,10 @@ impl Setting for Forward {
             match HeaderName::parse(key) {
                 Err(why) => child.fault(faults, format!("{} {why}", quote(key))),
                 Ok(name) if pairs.iter().any(|(other, _)| *other == name) => {
-                    child.fault(faults, format!("{} is given twice: case doesn't matter in a header's name", quote(key)));
+                    child.fault(
+                        faults,
+                        format!("{} is given twice: case doesn't matter in a header's name", quote(key)),
+                    );
                     sound = false;
                 }
                 Ok(name) => pairs.extend(field.map(|field| (name, field))),
@@ -276,4 +296,3 @@ pub fn header_value(value: &Value) -> Vec<u8> {
     }
     out
 }
-

@@ -47,7 +47,8 @@ pub fn send(request: &Request, to: SocketAddr) -> Sent {
         command.args(["--data-binary", "@-"]);
     }
     command.arg(format!("http://{to}{}", request.target));
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("curl runs");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("curl runs");
     let (mut stdin, body) = (child.stdin.take().expect("stdin is piped"), request.body.clone());
     // Curl may answer before it has read all: a refusal comes while the body is still on its way.
     std::thread::spawn(move || stdin.write_all(&body));
@@ -72,7 +73,8 @@ impl Sent {
             let head = String::from_utf8_lossy(&rest[..end]).into_owned();
             rest = &rest[end + 4..];
             let mut lines = head.split("\r\n");
-            let status: u16 = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|s| s.parse().ok()).expect("a status");
+            let status: u16 =
+                lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|s| s.parse().ok()).expect("a status");
             // 101 is the last head of an upgrade; a 100 only comes before the real one.
             if status == 100 {
                 continue;

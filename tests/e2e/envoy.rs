@@ -35,7 +35,8 @@ pub struct Envoy {
 
 /// A file that the test needs, by the environment variable that `make` sets.
 pub fn needed(variable: &str) -> String {
-    let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run the tests with make e2e or make test"));
+    let path = std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run the tests with make e2e or make test"));
     assert!(Path::new(&path).is_file(), "{variable}: {path} is not a file");
     path
 }
@@ -127,7 +128,11 @@ impl Envoy {
             {
                 return Self { child, folder, listener, admin };
             }
-            assert!(Instant::now() < deadline, "Envoy isn't ready: {}", std::fs::read_to_string(&log).unwrap_or_default());
+            assert!(
+                Instant::now() < deadline,
+                "Envoy isn't ready: {}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
             std::thread::sleep(Duration::from_millis(30));
         }
     }
@@ -178,7 +183,9 @@ fn outcome(request: &Request, response: Response) -> Outcome {
     let mut log = BTreeMap::new();
     for field in ["id", "slug", "plan", "decision"] {
         // Envoy writes a field that isn't there as a dash.
-        log.extend(value(&format!("x-log-{field}")).filter(|value| value != "-").map(|value| (field.to_owned(), value)));
+        log.extend(
+            value(&format!("x-log-{field}")).filter(|value| value != "-").map(|value| (field.to_owned(), value)),
+        );
     }
     let arrived = match (&details, response.status) {
         (Some(_), _) => None,

@@ -2,12 +2,22 @@
 //!
 //! `make e2e` sets TENANCY_WASM and ENVOY_BIN. Where one is missing the tests fail; they never skip.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 mod bootstrap;
 mod curl;
 mod envoy;
 mod proxy;
-mod scripted;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
+mod scripted;
 
 run_scenarios!(crate::envoy::EnvoyWorld);

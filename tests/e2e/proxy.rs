@@ -21,7 +21,8 @@ fn named(name: &str) -> Request {
 
 #[test]
 fn every_form_of_a_configuration_means_the_same() {
-    let config = inline(json!({"resolution": ["header", "subdomain"], "baseDomain": ["app.example.com"], "required": false}));
+    let config =
+        inline(json!({"resolution": ["header", "subdomain"], "baseDomain": ["app.example.com"], "required": false}));
     let text = format!("\n\t{config}\n");
     let bytes = json!({
         "@type": "type.googleapis.com/google.protobuf.BytesValue",
@@ -47,7 +48,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().enumerate().fold(0_u32, |bits, (index, byte)| bits | u32::from(*byte) << (16 - 8 * index));
+        let bits =
+            chunk.iter().enumerate().fold(0_u32, |bits, (index, byte)| bits | u32::from(*byte) << (16 - 8 * index));
         for digit in 0..4 {
             let index = usize::try_from(bits >> (18 - 6 * digit) & 63).expect("six bits");
             text.push(if digit <= chunk.len() { DIGITS[index].into() } else { '=' });
@@ -74,7 +76,10 @@ fn validate(configuration: Value) -> (bool, String) {
         .output()
         .expect("Envoy runs");
     let _ = std::fs::remove_dir_all(folder);
-    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout))
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout),
+    )
 }
 
 #[test]
@@ -108,7 +113,10 @@ fn envoy_refuses_to_start_on_any_fault_and_names_them_all() {
         (string_value("isolation: {}"), "the configuration is neither a JSON object nor a google.protobuf.Struct"),
         (string_value("[]"), "expected an object, found a list"),
         (structure(&json!({"isolation": {"resolution": "header"}})), "no directory of any kind"),
-        (structure(&json!({"isolation": {"resolution": "jwt"}, "tenants": [{"id": "a"}]})), "jwt is not in this version"),
+        (
+            structure(&json!({"isolation": {"resolution": "jwt"}, "tenants": [{"id": "a"}]})),
+            "jwt is not in this version",
+        ),
     ];
     for (configuration, text) in others {
         let (starts, log) = validate(configuration);
@@ -130,7 +138,9 @@ fn a_forwarded_header_chooses_the_route() {
     }
     .json();
     let routes = bootstrap
-        .pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes")
+        .pointer_mut(
+            "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes",
+        )
         .expect("the bootstrap has routes");
     *routes = json!([
         {
@@ -187,7 +197,11 @@ fn decisions_are_counted() {
     world.send(&get("any.example/healthz"));
     let rows = [("allow", 3), ("tenant_suspended", 2), ("tenant_not_found", 1), ("no_tenant", 1), ("excluded", 1)];
     for (decision, expected) in rows {
-        assert_eq!(world.envoy.stat(&format!("wasmcustom.tenancy.requests.decision.{decision}")), expected, "{decision}");
+        assert_eq!(
+            world.envoy.stat(&format!("wasmcustom.tenancy.requests.decision.{decision}")),
+            expected,
+            "{decision}"
+        );
     }
 }
 
@@ -206,7 +220,9 @@ fn a_body_never_overtakes_the_lookup() {
     }
     .json();
     let plugin = bootstrap
-        .pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config")
+        .pointer_mut(
+            "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config",
+        )
         .expect("the bootstrap has the filter");
     // With this option Envoy goes on with a body while the headers wait, unless the body is held too.
     plugin["allow_on_headers_stop_iteration"] = json!(true);

@@ -26,7 +26,8 @@ struct Script {
 impl Scripted {
     pub fn start(directory: Directory) -> Self {
         let state = Arc::new(Mutex::new(Script { directory, asked: Vec::new() }));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&state));
@@ -46,7 +47,8 @@ impl Scripted {
 async fn answer(State(state): State<Arc<Mutex<Script>>>, request: Request) -> Response<Body> {
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let headers = request.headers().iter();
-    let headers = headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let headers =
+        headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let reply = {
         let mut script = lock(&state);
         script.asked.push(Asked { path: path.clone(), headers: headers.collect() });

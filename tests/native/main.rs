@@ -1,5 +1,15 @@
 //! The scenarios on a fake host: the filter's core alone, with a clock and a directory of the test's own.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod world;

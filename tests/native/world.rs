@@ -21,6 +21,9 @@ pub struct NativeWorld {
     next_request: u32,
 }
 
+/// Headers on their way: name and value, as bytes.
+type Headers = Vec<(String, Vec<u8>)>;
+
 struct FakeHost {
     now: Cell<SystemTime>,
     shared: RefCell<HashMap<String, Vec<u8>>>,
@@ -66,7 +69,7 @@ impl World for NativeWorld {
 
     fn send_all(&mut self, requests: &[Request]) -> Vec<Outcome> {
         let mut outcomes: BTreeMap<RequestId, Outcome> = BTreeMap::new();
-        let mut heads: BTreeMap<RequestId, (&Request, Vec<(String, Vec<u8>)>)> = BTreeMap::new();
+        let mut heads: BTreeMap<RequestId, (&Request, Headers)> = BTreeMap::new();
         for request in requests {
             let id = RequestId(self.next_request);
             self.next_request += 1;
@@ -88,7 +91,10 @@ impl World for NativeWorld {
                 let answer = self.answer(&callout);
                 for (id, step) in self.filter.answer(call, answer, &self.host).0 {
                     let (request, headers) = &heads[&id];
-                    assert!(outcomes.insert(id, outcome(request, headers, step)).is_none(), "{request:?} was answered twice");
+                    assert!(
+                        outcomes.insert(id, outcome(request, headers, step)).is_none(),
+                        "{request:?} was answered twice"
+                    );
                 }
             }
         }
@@ -118,11 +124,16 @@ impl NativeWorld {
             "refusing" => return Answer::Reply { status: 503, body: b"upstream connect error".to_vec() },
             _ => return Answer::Failed { why: "Envoy has no cluster of that name" },
         }
-        let headers = callout.headers.iter().map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value).into_owned()));
+        let headers = callout
+            .headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value).into_owned()));
         self.asked.push(Asked { path: callout.path.clone(), headers: headers.collect() });
         match self.directory.0.get(&callout.path) {
             None => Answer::Reply { status: 404, body: Vec::new() },
-            Some(Reply::Is(_, body)) if body.len() > 1 << 20 => Answer::Failed { why: "the answer is larger than 1 MiB" },
+            Some(Reply::Is(_, body)) if body.len() > 1 << 20 => {
+                Answer::Failed { why: "the answer is larger than 1 MiB" }
+            }
             Some(Reply::Is(status, body)) => Answer::Reply { status: *status, body: body.clone() },
             Some(Reply::Never) => Answer::Reply { status: 504, body: b"upstream request timeout".to_vec() },
         }
@@ -130,7 +141,7 @@ impl NativeWorld {
 }
 
 /// The headers as Envoy gives them: pseudo-headers first, names in lower case, values without blanks at the ends.
-fn headers(request: &Request) -> Vec<(String, Vec<u8>)> {
+fn headers(request: &Request) -> Headers {
     let mut headers = vec![
         (":authority".to_owned(), request.authority.clone()),
         (":path".to_owned(), request.target.clone().into_bytes()),
@@ -140,7 +151,7 @@ fn headers(request: &Request) -> Vec<(String, Vec<u8>)> {
     headers
 }
 
-fn outcome(request: &Request, headers: &[(String, Vec<u8>)], step: Step) -> Outcome {
+fn outcome(request: &Request, headers: &Headers, step: Step) -> Outcome {
     match step {
         Step::Wait => panic!("{request:?} waits again"),
         Step::Forward(forwarding) => {
@@ -155,7 +166,8 @@ fn outcome(request: &Request, headers: &[(String, Vec<u8>)], step: Step) -> Outc
                 }
             }
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let target = headers.iter().find(|(name, _)| name == ":path").map(|(_, value)| text(value)).unwrap_or_default();
+            let target =
+                headers.iter().find(|(name, _)| name == ":path").map(|(_, value)| text(value)).unwrap_or_default();
             headers.retain(|(name, _)| !name.starts_with(':'));
             let headers = headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
             Outcome {
@@ -175,7 +187,11 @@ fn outcome(request: &Request, headers: &[(String, Vec<u8>)], step: Step) -> Outc
                 denial.headers().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let (mut status, mut body) = (denial.status(), denial.body());
             // Envoy makes these of a local reply by itself.
-            if request.headers.iter().any(|(name, value)| name == "content-type" && value.starts_with(b"application/grpc")) {
+            if request
+                .headers
+                .iter()
+                .any(|(name, value)| name == "content-type" && value.starts_with(b"application/grpc"))
+            {
                 headers.retain(|(name, _)| name != "content-type");
                 headers.push(("content-type".to_owned(), "application/grpc".to_owned()));
                 headers.push(("grpc-status".to_owned(), denial.grpc_status().to_string()));

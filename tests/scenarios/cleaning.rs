@@ -16,11 +16,18 @@ pub fn a_clients_own_tenant_headers_never_arrive<W: World>() {
         let mut request = get(url).header("x-forwarded-prefix", "/forged").header("x-other", "kept");
         for name in FORGED {
             request = request.header(name, "forged").header(&name.to_uppercase(), "forged twice");
-            request = request.header(&name.replace('-', "_"), "forged for those who fold").header(&name.replacen('-', "_", 1), "");
+            request = request
+                .header(&name.replace('-', "_"), "forged for those who fold")
+                .header(&name.replacen('-', "_", 1), "");
         }
         request
     };
-    let own = [("x-tenant-id", "acme"), ("x-tenant-slug", "acme-slug"), ("x-tenant-plan", "pro"), ("x-tenant-isolation", "shared")];
+    let own = [
+        ("x-tenant-id", "acme"),
+        ("x-tenant-slug", "acme-slug"),
+        ("x-tenant-plan", "pro"),
+        ("x-tenant-isolation", "shared"),
+    ];
     let none = FORGED.map(|name| (name, ""));
     for (url, expected) in [
         ("acme.app.example.com/x", own),
@@ -47,7 +54,8 @@ pub fn a_clients_own_tenant_headers_never_arrive<W: World>() {
     let world = &mut W::start(config, Directory::default());
     let outcome = world.send(&get("any.example/?tenant=acme").header("x-org", "hooli").header("x-account", "hooli"));
     outcome.reaches(&[("x-account", "acme"), ("x-org", "")]);
-    let outcome = world.send(&get("any.example/").header("x-org", "not an identifier").header("x-tenant-id", "not ours"));
+    let outcome =
+        world.send(&get("any.example/").header("x-org", "not an identifier").header("x-tenant-id", "not ours"));
     outcome.reaches(&[("x-account", ""), ("x-org", ""), ("x-tenant-id", "not ours")]);
 }
 
@@ -103,8 +111,23 @@ pub fn values_that_are_not_utf8_harm_nobody<W: World>() {
     }));
     let world = &mut W::start(config, Directory::of(&tenants()));
     let bytes = b"\xff\xfe\x80";
-    for name in ["x-bin", "x-tenant-id", "x-tenant-plan", "x-request-id", "traceparent", "cookie", "content-type", "x-forwarded-host"] {
-        for url in ["acme.app.example.com/x", "any.example/t/acme/x", "any.example/?tenant=acme", "any.example/healthz", "any.example/"] {
+    for name in [
+        "x-bin",
+        "x-tenant-id",
+        "x-tenant-plan",
+        "x-request-id",
+        "traceparent",
+        "cookie",
+        "content-type",
+        "x-forwarded-host",
+    ] {
+        for url in [
+            "acme.app.example.com/x",
+            "any.example/t/acme/x",
+            "any.example/?tenant=acme",
+            "any.example/healthz",
+            "any.example/",
+        ] {
             let outcome = world.send(&get(url).raw_header(name, bytes));
             // A request may pass or be refused for what it says, but never fail.
             assert!(outcome.arrived.is_some() || outcome.details.is_some(), "{name} on {url}: {outcome:?}");
@@ -114,7 +137,9 @@ pub fn values_that_are_not_utf8_harm_nobody<W: World>() {
 }
 
 pub fn the_data_model_is_forwarded<W: World>() {
-    for (strategy, acme, plain) in [("shared", "shared", "shared"), ("database", "database", "database"), ("hybrid", "schema", "")] {
+    for (strategy, acme, plain) in
+        [("shared", "shared", "shared"), ("database", "database", "database"), ("hybrid", "schema", "")]
+    {
         let config = json!({
             "isolation": {"strategy": strategy, "resolution": "header"},
             "tenants": [{"id": "acme", "isolation": {"strategy": "schema"}}, {"id": "plain"}],

@@ -84,14 +84,17 @@ pub fn what_is_no_answer_may_be_allowed<W: World>() {
     config["lookupTenant"]["onError"] = json!("allow");
     let directory = Directory::of(&tenants()).with("/tenants/broken", Reply::is(500, ""));
     let world = &mut W::start(config, directory);
-    check(world, &[
-        (named("broken"), NoTenant),
-        (named("broken").header("x-tenant-plan", "forged"), NoTenant),
-        (named("nobody"), NOT_FOUND),
-        (named("globex"), Expect::Refused(403, "TENANT_SUSPENDED")),
-        (get("any.example/?tenant=nobody").header("x-tenant-id", "broken"), NOT_FOUND),
-        (named("acme"), Tenant("acme")),
-    ]);
+    check(
+        world,
+        &[
+            (named("broken"), NoTenant),
+            (named("broken").header("x-tenant-plan", "forged"), NoTenant),
+            (named("nobody"), NOT_FOUND),
+            (named("globex"), Expect::Refused(403, "TENANT_SUSPENDED")),
+            (get("any.example/?tenant=nobody").header("x-tenant-id", "broken"), NOT_FOUND),
+            (named("acme"), Tenant("acme")),
+        ],
+    );
 }
 
 pub fn an_unknown_tenant_is_not_asked_for_again_at_once<W: World>() {
@@ -148,7 +151,8 @@ pub fn made_up_names_never_reach_the_directory<W: World>() {
     for name in ["", ".", "..", "a/b", "a?b", "a b", "a%2fb", "a:b", "a\u{e9}", &long] {
         world.send(&named(name)).reaches(&[("x-tenant-id", "")]);
     }
-    for target in ["/t/a%2f..%2fb", "/t/%2e%2e", "/t/a%00", "/?tenant=../admin", "/?tenant=a%0d%0ax:y", "/?tenant=%23"] {
+    for target in ["/t/a%2f..%2fb", "/t/%2e%2e", "/t/a%00", "/?tenant=../admin", "/?tenant=a%0d%0ax:y", "/?tenant=%23"]
+    {
         world.send(&get(&format!("any.example{target}"))).reaches(&[]);
     }
     assert_eq!(world.asked().len(), 0, "{:?}", world.asked());
@@ -186,11 +190,14 @@ pub fn an_upgrade_is_judged_like_any_request<W: World>() {
         request.header("sec-websocket-version", "13").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
     };
     for _ in 0..2 {
-        check(world, &[
-            (upgrade("acme"), Tenant("acme")),
-            (upgrade("globex"), Expect::Refused(403, "TENANT_SUSPENDED")),
-            (upgrade("nobody"), NOT_FOUND),
-        ]);
+        check(
+            world,
+            &[
+                (upgrade("acme"), Tenant("acme")),
+                (upgrade("globex"), Expect::Refused(403, "TENANT_SUSPENDED")),
+                (upgrade("nobody"), NOT_FOUND),
+            ],
+        );
     }
 }
 
@@ -198,7 +205,10 @@ pub fn callouts_carry_the_trace<W: World>() {
     let config = looked_up(json!({"resolution": "header"}));
     let world = &mut W::start(config, Directory::of(&tenants()));
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let request = named("acme").header("x-request-id", "1a2b").header("traceparent", parent).header("authorization", "Bearer secret");
+    let request = named("acme")
+        .header("x-request-id", "1a2b")
+        .header("traceparent", parent)
+        .header("authorization", "Bearer secret");
     world.send(&request).reaches(&[]);
     let asked = world.asked();
     let headers = &asked[0].headers;
@@ -219,11 +229,14 @@ pub fn a_domain_may_be_answered_with_a_whole_tenant<W: World>() {
         .with("/domains/page.example", Reply::is(200, "<html>"))
         .with("/domains/odd.example", Reply::json(&json!({"tenantId": "a/b"})));
     let world = &mut W::start(config, directory);
-    check(world, &[
-        (get("app.acme.com/"), Tenant("acme")),
-        (get("app.acme.com/").http2(), Tenant("acme")),
-        (get("other.example/"), NOT_FOUND),
-        (get("page.example/"), UNAVAILABLE),
-        (get("odd.example/"), UNAVAILABLE),
-    ]);
+    check(
+        world,
+        &[
+            (get("app.acme.com/"), Tenant("acme")),
+            (get("app.acme.com/").http2(), Tenant("acme")),
+            (get("other.example/"), NOT_FOUND),
+            (get("page.example/"), UNAVAILABLE),
+            (get("odd.example/"), UNAVAILABLE),
+        ],
+    );
 }

@@ -78,7 +78,10 @@ pub fn log_fields_show_tenant_and_decision<W: World>() {
     let config = inline(json!({"resolution": "header", "required": false, "exclude": ["/healthz"]}));
     let world = &mut W::start(config, Directory::default());
     let rows = [
-        (get("any.example/").header("x-tenant-id", "acme-slug"), json!({"id": "acme", "slug": "acme-slug", "plan": "pro", "decision": "allow"})),
+        (
+            get("any.example/").header("x-tenant-id", "acme-slug"),
+            json!({"id": "acme", "slug": "acme-slug", "plan": "pro", "decision": "allow"}),
+        ),
         (get("any.example/healthz").header("x-tenant-id", "acme"), json!({"decision": "excluded"})),
         (get("any.example/"), json!({"decision": "no_tenant"})),
         (get("any.example/").header("x-tenant-id", "nobody"), json!({"decision": "tenant_not_found"})),

@@ -215,7 +215,9 @@ pub fn check<W: World>(world: &mut W, rows: &[(Request, Expect)]) {
         eprintln!("{request:?}");
         match expected {
             Expect::Tenant(id) => drop(outcome.reaches(&[("x-tenant-id", id)]).clone()),
-            Expect::NoTenant => drop(outcome.reaches(&[("x-tenant-id", ""), ("x-tenant-slug", ""), ("x-tenant-plan", "")]).clone()),
+            Expect::NoTenant => {
+                drop(outcome.reaches(&[("x-tenant-id", ""), ("x-tenant-slug", ""), ("x-tenant-plan", "")]).clone())
+            }
             Expect::Refused(status, code) => drop(outcome.is_refused(*status, code)),
         }
     }

@@ -33,15 +33,9 @@ type Shared = axum::extract::State<Arc<State>>;
 pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/tenants", get(tenants::list))
-        .route(
-            "/tenants/{tenantId}",
-            get(tenants::show).put(tenants::put).delete(tenants::delete),
-        )
+        .route("/tenants/{tenantId}", get(tenants::show).put(tenants::put).delete(tenants::delete))
         .route("/tenants/{tenantId}/domains", get(domains::of_tenant))
-        .route(
-            "/domains/{domain}",
-            get(domains::show).put(domains::put).delete(domains::delete),
-        )
+        .route("/domains/{domain}", get(domains::show).put(domains::put).delete(domains::delete))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .fallback(async || Refusal::NoRoute)

@@ -34,33 +34,23 @@ pub type Faults = Vec<Fault>;
 
 /// Notes a fault.
 pub fn fault(faults: &mut Faults, path: &str, message: impl Into<String>) {
-    faults.push(Fault {
-        path: path.to_owned(),
-        message: message.into(),
-    });
+    faults.push(Fault { path: path.to_owned(), message: message.into() });
 }
 
 /// The one JSON value that these bytes are.
 pub fn document<'a>(bytes: &'a [u8], faults: &mut Faults) -> Option<&'a RawValue> {
     let value = serde_json::from_slice(bytes);
-    value
-        .map_err(|error| fault(faults, "", format!("not JSON: {error}")))
-        .ok()
+    value.map_err(|error| fault(faults, "", format!("not JSON: {error}"))).ok()
 }
 
 /// The members of an object, in order, each with its path. One that is given twice is a fault: readers disagree on which counts.
 pub fn members<'a>(raw: &'a RawValue, path: &str, faults: &mut Faults) -> Option<Vec<Member<'a>>> {
     if !raw.get().starts_with('{') {
-        fault(
-            faults,
-            path,
-            format!("expected an object, got {}", kind(raw)),
-        );
+        fault(faults, path, format!("expected an object, got {}", kind(raw)));
         return None;
     }
-    let Entries(entries) = serde_json::from_str(raw.get())
-        .map_err(|error| fault(faults, path, format!("not JSON: {error}")))
-        .ok()?;
+    let Entries(entries) =
+        serde_json::from_str(raw.get()).map_err(|error| fault(faults, path, format!("not JSON: {error}"))).ok()?;
     let mut seen = std::collections::HashSet::new();
     let mut members = Vec::with_capacity(entries.len());
     for (key, value) in entries {
@@ -75,22 +65,12 @@ pub fn members<'a>(raw: &'a RawValue, path: &str, faults: &mut Faults) -> Option
 }
 
 /// The elements of a list, in order, each with its path.
-pub fn elements<'a>(
-    raw: &'a RawValue,
-    path: &str,
-    faults: &mut Faults,
-) -> Option<Vec<(String, &'a RawValue)>> {
+pub fn elements<'a>(raw: &'a RawValue, path: &str, faults: &mut Faults) -> Option<Vec<(String, &'a RawValue)>> {
     let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
         fault(faults, path, format!("expected a list, got {}", kind(raw)));
         return None;
     };
-    Some(
-        elements
-            .into_iter()
-            .enumerate()
-            .map(|(index, value)| (format!("{path}[{index}]"), value))
-            .collect(),
-    )
+    Some(elements.into_iter().enumerate().map(|(index, value)| (format!("{path}[{index}]"), value)).collect())
 }
 
 /// One member of an object.
@@ -106,11 +86,7 @@ pub struct Member<'a> {
 impl Member<'_> {
     /// Notes that this member has no business here.
     pub fn unknown(&self, expected: &[&str], faults: &mut Faults) {
-        fault(
-            faults,
-            &self.path,
-            format!("unknown key, expected one of {}", expected.join(", ")),
-        );
+        fault(faults, &self.path, format!("unknown key, expected one of {}", expected.join(", ")));
     }
 }
 
@@ -118,11 +94,7 @@ impl Member<'_> {
 pub fn text(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<String> {
     let text = serde_json::from_str(raw.get()).ok();
     if text.is_none() {
-        fault(
-            faults,
-            path,
-            format!("expected a string, got {}", kind(raw)),
-        );
+        fault(faults, path, format!("expected a string, got {}", kind(raw)));
     }
     text
 }
@@ -131,38 +103,18 @@ pub fn text(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<String> {
 pub fn identifier(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Identifier> {
     let identifier = Identifier::parse(&text(raw, path, faults)?);
     if identifier.is_none() {
-        fault(
-            faults,
-            path,
-            format!("not an identifier, expected {}", Identifier::EXPECTED),
-        );
+        fault(faults, path, format!("not an identifier, expected {}", Identifier::EXPECTED));
     }
     identifier
 }
 
 /// One of a few words.
-pub fn word<T: Copy>(
-    raw: &RawValue,
-    path: &str,
-    words: &[(&str, T)],
-    faults: &mut Faults,
-) -> Option<T> {
+pub fn word<T: Copy>(raw: &RawValue, path: &str, words: &[(&str, T)], faults: &mut Faults) -> Option<T> {
     let text = text(raw, path, faults)?;
-    let found = words
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, value)| *value);
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
     if found.is_none() {
         let expected: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        fault(
-            faults,
-            path,
-            format!(
-                "unknown value {}, expected one of {}",
-                shown(&text),
-                expected.join(", ")
-            ),
-        );
+        fault(faults, path, format!("unknown value {}, expected one of {}", shown(&text), expected.join(", ")));
     }
     found
 }
@@ -170,11 +122,7 @@ pub fn word<T: Copy>(
 /// An object with whatever members, kept as it came but for the white space, once every reader is sure to be able to read it.
 pub fn free_object(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Box<RawValue>> {
     if !raw.get().starts_with('{') {
-        fault(
-            faults,
-            path,
-            format!("expected an object, got {}", kind(raw)),
-        );
+        fault(faults, path, format!("expected an object, got {}", kind(raw)));
         return None;
     }
     let mut deserializer = serde_json::Deserializer::from_str(raw.get());
@@ -216,9 +164,7 @@ fn kind(raw: &RawValue) -> &'static str {
 
 fn member_path(parent: &str, key: &str) -> String {
     let plain = (1..=64).contains(&key.len())
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     match (plain, parent) {
         (true, "") => key.to_owned(),
         (true, _) => format!("{parent}.{key}"),
@@ -311,10 +257,7 @@ impl<'de> Visitor<'de> for Readable {
         while let Some(key) = map.next_key::<String>()? {
             map.next_value_seed(self.deeper()?)?;
             if seen.contains(&key) {
-                return Err(A::Error::custom(format!(
-                    "key {} is given twice",
-                    shown(&key)
-                )));
+                return Err(A::Error::custom(format!("key {} is given twice", shown(&key))));
             }
             seen.insert(key);
         }
@@ -333,11 +276,7 @@ mod tests {
             Some(kept) => assert_eq!(kept.get(), json),
             None => assert!(!faults.is_empty()),
         }
-        faults
-            .iter()
-            .map(|fault| fault.to_string())
-            .collect::<Vec<_>>()
-            .join("; ")
+        faults.iter().map(|fault| fault.to_string()).collect::<Vec<_>>().join("; ")
     }
 
     #[test]
@@ -355,10 +294,7 @@ mod tests {
     fn only_white_space_between_tokens_goes() {
         for (given, expected) in [
             ("{ \"a\" :\r\n\t[ 1 , 2 ] }", r#"{"a":[1,2]}"#),
-            (
-                r#"{"a b": " \" \\", "c": "\\\" "}"#,
-                r#"{"a b":" \" \\","c":"\\\" "}"#,
-            ),
+            (r#"{"a b": " \" \\", "c": "\\\" "}"#, r#"{"a b":" \" \\","c":"\\\" "}"#),
         ] {
             assert_eq!(compact(given), expected);
         }
@@ -375,11 +311,7 @@ mod tests {
             (r#"{"a":"\ud800"}"#, "end of hex escape"),
             (deep.as_str(), "nested more than 32 deep"),
         ] {
-            assert!(
-                free_faults(json).contains(expected),
-                "{json}: {}",
-                free_faults(json)
-            );
+            assert!(free_faults(json).contains(expected), "{json}: {}", free_faults(json));
         }
     }
 
@@ -401,16 +333,7 @@ mod tests {
     fn a_member_given_twice_is_a_fault() {
         let mut faults = Faults::new();
         let raw = document(br#"{"id":"a","id":"b"}"#, &mut faults).unwrap();
-        assert_eq!(
-            members(raw, "", &mut faults).map(|members| members.len()),
-            Some(1)
-        );
-        assert_eq!(
-            faults,
-            [Fault {
-                path: "id".into(),
-                message: "given twice".into()
-            }]
-        );
+        assert_eq!(members(raw, "", &mut faults).map(|members| members.len()), Some(1));
+        assert_eq!(faults, [Fault { path: "id".into(), message: "given twice".into() }]);
     }
 }

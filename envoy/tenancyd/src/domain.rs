@@ -9,7 +9,8 @@ pub struct Domain(String);
 
 impl Domain {
     /// What a text must be, for messages.
-    pub const EXPECTED: &str = "a domain name without a port: labels of 1 to 63 letters, digits, - or _, at most 253 characters in all";
+    pub const EXPECTED: &str =
+        "a domain name without a port: labels of 1 to 63 letters, digits, - or _, at most 253 characters in all";
 
     /// The domain that this text names, whatever its case, script or trailing dot.
     pub fn parse(text: &str) -> Option<Self> {
@@ -22,11 +23,8 @@ impl Domain {
             false => idna::domain_to_ascii(text).ok()?,
         };
         let name = ascii.strip_suffix('.').unwrap_or(&ascii);
-        let allowed = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
-        };
-        let label_fits =
-            |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(allowed);
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        let label_fits = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(allowed);
         (name.len() <= 253 && name.split('.').all(label_fits)).then(|| Self(name.to_owned()))
     }
 
@@ -58,11 +56,7 @@ mod tests {
             ("XN--BRO-HOA.example", "xn--bro-hoa.example"),
             ("faß。example", "xn--fa-hia.example"),
         ] {
-            assert_eq!(
-                Domain::parse(given).map(|domain| domain.to_string()),
-                Some(expected.to_owned()),
-                "{given:?}"
-            );
+            assert_eq!(Domain::parse(given).map(|domain| domain.to_string()), Some(expected.to_owned()), "{given:?}");
         }
     }
 

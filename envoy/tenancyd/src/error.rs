@@ -59,10 +59,7 @@ pub enum Refusal {
 impl Refusal {
     /// One fault of a request.
     pub fn invalid(path: &str, message: impl Into<String>) -> Self {
-        Self::Invalid(vec![Fault {
-            path: path.to_owned(),
-            message: message.into(),
-        }])
+        Self::Invalid(vec![Fault { path: path.to_owned(), message: message.into() }])
     }
 
     /// What the log says, and the client must not know.
@@ -90,37 +87,19 @@ impl Refusal {
 
     fn message_and_details(&self) -> (String, Value) {
         match self {
-            Self::NotFound {
-                resource,
-                id: Some(id),
-            } => (
-                format!("{resource} '{id}' not found"),
-                json!({"resource": resource, "id": id}),
-            ),
-            Self::NotFound { resource, id: None } => (
-                format!("{resource} not found"),
-                json!({"resource": resource}),
-            ),
-            Self::NoRoute => (
-                "No route has this path".to_owned(),
-                json!({"resource": "Route"}),
-            ),
-            Self::MethodNotAllowed => (
-                "This path doesn't know the method; see the allow header".to_owned(),
-                json!({}),
-            ),
-            Self::Unauthorized { given: false } => (
-                "A write needs the header authorization: Bearer TOKEN".to_owned(),
-                json!({"reason": "missing"}),
-            ),
-            Self::Unauthorized { given: true } => (
-                "The bearer token is wrong".to_owned(),
-                json!({"reason": "invalid"}),
-            ),
-            Self::WritesOff => (
-                "Writes are off: tenancyd was started without a token".to_owned(),
-                json!({}),
-            ),
+            Self::NotFound { resource, id: Some(id) } => {
+                (format!("{resource} '{id}' not found"), json!({"resource": resource, "id": id}))
+            }
+            Self::NotFound { resource, id: None } => (format!("{resource} not found"), json!({"resource": resource})),
+            Self::NoRoute => ("No route has this path".to_owned(), json!({"resource": "Route"})),
+            Self::MethodNotAllowed => ("This path doesn't know the method; see the allow header".to_owned(), json!({})),
+            Self::Unauthorized { given: false } => {
+                ("A write needs the header authorization: Bearer TOKEN".to_owned(), json!({"reason": "missing"}))
+            }
+            Self::Unauthorized { given: true } => {
+                ("The bearer token is wrong".to_owned(), json!({"reason": "invalid"}))
+            }
+            Self::WritesOff => ("Writes are off: tenancyd was started without a token".to_owned(), json!({})),
             Self::NameTaken { field, name } => (
                 format!("The {field} '{name}' already names another tenant"),
                 json!({"resource": "Tenant", "field": field, "id": name}),
@@ -129,31 +108,22 @@ impl Refusal {
                 let listed: Vec<String> = faults.iter().map(|fault| fault.to_string()).collect();
                 (listed.join("; "), json!({"faults": faults}))
             }
-            Self::TooLarge { max_bytes } => (
-                format!("The body has more than {max_bytes} bytes"),
-                json!({"maxBytes": max_bytes}),
-            ),
-            Self::BodyTimeout { within } => (
-                format!(
-                    "The body took more than {} seconds to come",
-                    within.as_secs()
-                ),
-                json!({}),
-            ),
+            Self::TooLarge { max_bytes } => {
+                (format!("The body has more than {max_bytes} bytes"), json!({"maxBytes": max_bytes}))
+            }
+            Self::BodyTimeout { within } => {
+                (format!("The body took more than {} seconds to come", within.as_secs()), json!({}))
+            }
             Self::Unavailable(_) => ("The database can't answer at present".to_owned(), json!({})),
-            Self::Internal(_) => (
-                "Something went wrong here; the log knows what".to_owned(),
-                json!({}),
-            ),
+            Self::Internal(_) => ("Something went wrong here; the log knows what".to_owned(), json!({})),
         }
     }
 
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         match self {
-            Self::Unauthorized { given: false } => Some((
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static(r#"Bearer realm="tenancyd""#),
-            )),
+            Self::Unauthorized { given: false } => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="tenancyd""#)))
+            }
             Self::Unauthorized { given: true } => Some((
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(r#"Bearer realm="tenancyd", error="invalid_token""#),
@@ -168,28 +138,16 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, code) = self.status_and_code();
         let (message, details) = self.message_and_details();
-        let envelope = Envelope {
-            error: Body {
-                code,
-                message,
-                details,
-            },
-        };
+        let envelope = Envelope { error: Body { code, message, details } };
         // Nothing in it can fail to serialise: its keys are texts, its values too.
         let text = serde_json::to_string(&envelope).unwrap_or_default();
-        let json = (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut response = (status, [json], text).into_response();
         if let Some((name, value)) = self.header() {
             response.headers_mut().insert(name, value);
         }
         // The request's log line picks this up.
-        response.extensions_mut().insert(Refused {
-            code,
-            private: self.private().map(str::to_owned),
-        });
+        response.extensions_mut().insert(Refused { code, private: self.private().map(str::to_owned) });
         response
     }
 }
@@ -232,10 +190,9 @@ mod tests {
 
     #[test]
     fn internals_stay_inside() {
-        for refusal in [
-            Refusal::Internal("disk /dev/sdb1".to_owned()),
-            Refusal::Unavailable("disk /dev/sdb1".to_owned()),
-        ] {
+        for refusal in
+            [Refusal::Internal("disk /dev/sdb1".to_owned()), Refusal::Unavailable("disk /dev/sdb1".to_owned())]
+        {
             assert_eq!(refusal.private(), Some("disk /dev/sdb1"));
             let (message, details) = refusal.message_and_details();
             assert!(!message.contains("sdb1") && !details.to_string().contains("sdb1"));
@@ -245,13 +202,7 @@ mod tests {
     #[test]
     fn a_locked_database_is_unavailable_and_a_broken_one_our_fault() {
         let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        assert!(matches!(
-            failure(rusqlite::ffi::SQLITE_BUSY).into(),
-            Refusal::Unavailable(_)
-        ));
-        assert!(matches!(
-            failure(rusqlite::ffi::SQLITE_CORRUPT).into(),
-            Refusal::Internal(_)
-        ));
+        assert!(matches!(failure(rusqlite::ffi::SQLITE_BUSY).into(), Refusal::Unavailable(_)));
+        assert!(matches!(failure(rusqlite::ffi::SQLITE_CORRUPT).into(), Refusal::Internal(_)));
     }
 }

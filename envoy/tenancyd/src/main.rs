@@ -45,13 +45,11 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = Runtime::new()
-        .map_err(|error| error.to_string())
-        .and_then(|runtime| {
-            let done = runtime.block_on(run(arguments));
-            runtime.shutdown_timeout(LAST_WAIT);
-            done
-        });
+    let done = Runtime::new().map_err(|error| error.to_string()).and_then(|runtime| {
+        let done = runtime.block_on(run(arguments));
+        runtime.shutdown_timeout(LAST_WAIT);
+        done
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -62,22 +60,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), String> {
-    let json = tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false);
-    tracing_subscriber::registry()
-        .with(arguments.log)
-        .with(json)
-        .init();
+    let json =
+        tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    tracing_subscriber::registry().with(arguments.log).with(json).init();
 
     let variable = std::env::var(token::VARIABLE);
     if matches!(variable, Err(std::env::VarError::NotUnicode(_))) {
-        return Err(format!(
-            "{}: the token has characters that no header can carry",
-            token::VARIABLE
-        ));
+        return Err(format!("{}: the token has characters that no header can carry", token::VARIABLE));
     }
     let token = Token::load(arguments.token_file.as_deref(), variable.ok().as_deref())?;
     // Before the database is touched: a second start by mistake must not load its seed over the first one's data.
@@ -85,16 +74,11 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let store = Store::open(&arguments.database)?;
     if let Some(file) = &arguments.seed {
         let loaded = seed::load(&store, file).await?;
-        tracing::info!(
-            tenants = loaded.tenants,
-            domains = loaded.domains,
-            "seed loaded"
-        );
+        tracing::info!(tenants = loaded.tenants, domains = loaded.domains, "seed loaded");
     }
 
     // Not before: until here there is nothing to finish, and a signal may end the process as it always does.
-    let mut signals =
-        Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let writes = if token.is_some() { "token" } else { "off" };
     let state = Arc::new(State { store, token });
     let listener = reserved.listen()?;
@@ -102,13 +86,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     tracing::info!(%address, database = %arguments.database, writes, "listening");
     server::serve(listener, api::router(state.clone()), signals.next()).await;
     let closed = state.store.close().await;
-    closed.map_err(|refusal| {
-        format!(
-            "database {}: {}",
-            arguments.database,
-            refusal.private().unwrap_or("not closed")
-        )
-    })?;
+    closed
+        .map_err(|refusal| format!("database {}: {}", arguments.database, refusal.private().unwrap_or("not closed")))?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -121,10 +100,7 @@ struct Signals {
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) {

@@ -31,35 +31,21 @@ pub struct Loaded {
 /// Loads the file. Tenants and domains that it doesn't name stay as they are.
 pub async fn load(store: &Store, file: &Path) -> Result<Loaded, String> {
     let bytes = read(file).map_err(|error| format!("seed {}: {error}", file.display()))?;
-    let loaded = store
-        .write_within(PATIENCE, move |connection| apply(connection, &bytes))
-        .await;
+    let loaded = store.write_within(PATIENCE, move |connection| apply(connection, &bytes)).await;
     loaded.map_err(|refusal| match &refusal {
         Refusal::Invalid(faults) => {
             let listed: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-            format!(
-                "seed {}: nothing was loaded:{}",
-                file.display(),
-                listed.concat()
-            )
+            format!("seed {}: nothing was loaded:{}", file.display(), listed.concat())
         }
-        _ => format!(
-            "seed {}: {}",
-            file.display(),
-            refusal.private().unwrap_or("nothing was loaded")
-        ),
+        _ => format!("seed {}: {}", file.display(), refusal.private().unwrap_or("nothing was loaded")),
     })
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(file)?
-        .take(MAX_BYTES.saturating_add(1))
-        .read_to_end(&mut bytes)?;
+    std::fs::File::open(file)?.take(MAX_BYTES.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_BYTES {
-        return Err(std::io::Error::other(format!(
-            "more than {MAX_BYTES} bytes"
-        )));
+        return Err(std::io::Error::other(format!("more than {MAX_BYTES} bytes")));
     }
     Ok(bytes)
 }
@@ -96,28 +82,19 @@ fn apply(connection: &Connection, bytes: &[u8]) -> Result<Loaded, Refusal> {
         if directory::tenant_exists(connection, tenant_id)? {
             directory::put_domain(connection, domain, tenant_id)?;
         } else if !seed.ids.contains(tenant_id) {
-            fault(
-                &mut faults,
-                path,
-                format!("no tenant has the id {:?}", tenant_id.as_str()),
-            );
+            fault(&mut faults, path, format!("no tenant has the id {:?}", tenant_id.as_str()));
         }
     }
     // The transaction ends without a commit then.
     match faults.is_empty() {
-        true => Ok(Loaded {
-            tenants: seed.tenants.len(),
-            domains: seed.domains.len(),
-        }),
+        true => Ok(Loaded { tenants: seed.tenants.len(), domains: seed.domains.len() }),
         false => Err(Refusal::Invalid(faults)),
     }
 }
 
 fn parse(bytes: &[u8], faults: &mut Faults) -> Seed {
     let mut seed = Seed::default();
-    let top = document(bytes, faults)
-        .and_then(|raw| members(raw, "", faults))
-        .unwrap_or_default();
+    let top = document(bytes, faults).and_then(|raw| members(raw, "", faults)).unwrap_or_default();
     for member in &top {
         match member.key.as_str() {
             "tenants" => parse_tenants(member, &mut seed, faults),
@@ -147,25 +124,15 @@ fn parse_tenants(member: &Member<'_>, seed: &mut Seed, faults: &mut Faults) {
 
 fn parse_domains(member: &Member<'_>, seed: &mut Seed, faults: &mut Faults) {
     let mut seen = HashMap::new();
-    for Member { key, path, value } in
-        members(member.value, &member.path, faults).unwrap_or_default()
-    {
+    for Member { key, path, value } in members(member.value, &member.path, faults).unwrap_or_default() {
         let domain = Domain::parse(&key);
         if domain.is_none() {
-            fault(
-                faults,
-                &path,
-                format!("not a domain, expected {}", Domain::EXPECTED),
-            );
+            fault(faults, &path, format!("not a domain, expected {}", Domain::EXPECTED));
         }
         let tenant_id = text(value, &path, faults).and_then(|text| {
             let id = Identifier::parse(&text);
             if id.is_none() {
-                fault(
-                    faults,
-                    &path,
-                    format!("not a tenant's id, expected {}", Identifier::EXPECTED),
-                );
+                fault(faults, &path, format!("not a tenant's id, expected {}", Identifier::EXPECTED));
             }
             id
         });
@@ -186,63 +153,37 @@ mod tests {
 
     async fn load_text(store: &Store, text: &str) -> Result<Loaded, Vec<String>> {
         let bytes = text.as_bytes().to_vec();
-        match store
-            .write(move |connection| apply(connection, &bytes))
-            .await
-        {
+        match store.write(move |connection| apply(connection, &bytes)).await {
             Ok(loaded) => Ok(loaded),
-            Err(Refusal::Invalid(faults)) => {
-                Err(faults.iter().map(|fault| fault.to_string()).collect())
-            }
+            Err(Refusal::Invalid(faults)) => Err(faults.iter().map(|fault| fault.to_string()).collect()),
             Err(other) => panic!("{other:?}"),
         }
     }
 
     async fn records(store: &Store) -> String {
-        store
-            .read(|connection| directory::tenants(connection, None, 100))
-            .await
-            .unwrap()
-            .items
-            .join(" ")
+        store.read(|connection| directory::tenants(connection, None, 100)).await.unwrap().items.join(" ")
     }
 
     #[tokio::test]
     async fn a_seed_is_loaded_again_and_over_what_is_there() {
         let store = Store::open(&Location::Memory).unwrap();
-        let first = r#"{"tenants":[{"id":"acme","slug":"a"},{"id":"globex","slug":"g"}],"domains":{"App.Acme.com":"acme"}}"#;
+        let first =
+            r#"{"tenants":[{"id":"acme","slug":"a"},{"id":"globex","slug":"g"}],"domains":{"App.Acme.com":"acme"}}"#;
         for _ in 0..2 {
-            assert_eq!(
-                load_text(&store, first).await,
-                Ok(Loaded {
-                    tenants: 2,
-                    domains: 1
-                })
-            );
+            assert_eq!(load_text(&store, first).await, Ok(Loaded { tenants: 2, domains: 1 }));
         }
-        let exchanged = r#"{"tenants":[{"id":"acme","slug":"g"},{"id":"globex","slug":"a"}],"domains":{"app.acme.com":"globex"}}"#;
-        assert_eq!(
-            load_text(&store, exchanged).await,
-            Ok(Loaded {
-                tenants: 2,
-                domains: 1
-            })
-        );
+        let exchanged =
+            r#"{"tenants":[{"id":"acme","slug":"g"},{"id":"globex","slug":"a"}],"domains":{"app.acme.com":"globex"}}"#;
+        assert_eq!(load_text(&store, exchanged).await, Ok(Loaded { tenants: 2, domains: 1 }));
         let a = Identifier::parse("a").unwrap();
-        let found = store
-            .read(move |connection| directory::tenant(connection, &a))
-            .await
-            .unwrap()
-            .unwrap();
+        let found = store.read(move |connection| directory::tenant(connection, &a)).await.unwrap().unwrap();
         assert_eq!(found, r#"{"id":"globex","slug":"a","status":"active"}"#);
     }
 
     #[tokio::test]
     async fn every_fault_of_a_seed_is_listed_and_nothing_of_it_is_loaded() {
         let store = Store::open(&Location::Memory).unwrap();
-        load_text(&store, r#"{"tenants":[{"id":"old","slug":"taken"}]}"#)
-            .await
-            .unwrap();
+        load_text(&store, r#"{"tenants":[{"id":"old","slug":"taken"}]}"#).await.unwrap();
         let faults = load_text(
             &store,
             r#"{"tenants":[{"id":"good"},{"id":"good","slug":"g2"},{"id":"a/b"},{"id":"bad","status":"on","plan":1},{"id":"taken"},
@@ -270,10 +211,7 @@ mod tests {
         for (fault, expected) in faults.iter().zip(expected) {
             assert!(fault.starts_with(expected), "{fault} is not {expected}");
         }
-        assert_eq!(
-            records(&store).await,
-            r#"{"id":"old","slug":"taken","status":"active"}"#
-        );
+        assert_eq!(records(&store).await, r#"{"id":"old","slug":"taken","status":"active"}"#);
     }
 
     #[tokio::test]
@@ -282,21 +220,12 @@ mod tests {
         for (text, expected) in [
             ("", "not JSON"),
             ("[]", "expected an object, got a list"),
-            (
-                r#"{"tenants":{}}"#,
-                "tenants: expected a list, got an object",
-            ),
-            (
-                r#"{"domains":[]}"#,
-                "domains: expected an object, got a list",
-            ),
+            (r#"{"tenants":{}}"#, "tenants: expected a list, got an object"),
+            (r#"{"domains":[]}"#, "domains: expected an object, got a list"),
             (r#"{"tenants":[]} x"#, "not JSON"),
         ] {
             let faults = load_text(&store, text).await.unwrap_err();
-            assert!(
-                matches!(faults.as_slice(), [only] if only.starts_with(expected)),
-                "{text}: {faults:?}"
-            );
+            assert!(matches!(faults.as_slice(), [only] if only.starts_with(expected)), "{text}: {faults:?}");
         }
     }
 }

@@ -68,9 +68,7 @@ impl Store {
                 (only.clone(), only)
             }
             Location::File(_) => {
-                let readers: Result<Vec<_>, _> = (0..READERS)
-                    .map(|_| connection::open_reader(location))
-                    .collect();
+                let readers: Result<Vec<_>, _> = (0..READERS).map(|_| connection::open_reader(location)).collect();
                 (Pool::new(vec![writer]), Pool::new(readers.map_err(wrong)?))
             }
         };
@@ -83,9 +81,7 @@ impl Store {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        self.readers
-            .run(PATIENCE, move |connection| job(&*connection.transaction()?))
-            .await
+        self.readers.run(PATIENCE, move |connection| job(&*connection.transaction()?)).await
     }
 
     /// Writes: all of it, on the disk, when this says so; or nothing, where it says anything but that it can't tell.
@@ -127,9 +123,7 @@ mod tests {
         let store = Store::open(&Location::Memory).unwrap();
         let insert = |id: &'static str| {
             move |connection: &Connection| {
-                connection
-                    .execute("INSERT INTO tenants (id, record) VALUES (?, '{}')", [id])
-                    .map_err(Refusal::from)
+                connection.execute("INSERT INTO tenants (id, record) VALUES (?, '{}')", [id]).map_err(Refusal::from)
             }
         };
         let failed: Result<(), _> = store
@@ -142,9 +136,7 @@ mod tests {
         store.write(insert("b")).await.unwrap();
         let count = |connection: &Connection| {
             connection
-                .query_row("SELECT group_concat(id) FROM tenants", [], |row| {
-                    row.get::<_, String>(0)
-                })
+                .query_row("SELECT group_concat(id) FROM tenants", [], |row| row.get::<_, String>(0))
                 .map_err(Refusal::from)
         };
         assert_eq!(store.read(count).await.unwrap(), "b");
@@ -153,32 +145,19 @@ mod tests {
     #[tokio::test]
     async fn a_reader_is_not_held_up_by_a_writer_and_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
-        let store =
-            std::sync::Arc::new(Store::open(&Location::File(folder.path().join("t.db"))).unwrap());
+        let store = std::sync::Arc::new(Store::open(&Location::File(folder.path().join("t.db"))).unwrap());
         let (release, held) = std::sync::mpsc::channel::<()>();
         let writing = tokio::spawn({
             let store = store.clone();
-            async move {
-                store
-                    .write(move |_| held.recv().map_err(|_| Refusal::NoRoute))
-                    .await
-            }
+            async move { store.write(move |_| held.recv().map_err(|_| Refusal::NoRoute)).await }
         });
         let read = |connection: &Connection| {
-            connection
-                .query_row("SELECT count(*) FROM tenants", [], |row| {
-                    row.get::<_, i64>(0)
-                })
-                .map_err(Refusal::from)
+            connection.query_row("SELECT count(*) FROM tenants", [], |row| row.get::<_, i64>(0)).map_err(Refusal::from)
         };
         assert_eq!(store.read(read).await.unwrap(), 0);
         release.send(()).unwrap();
         writing.await.unwrap().unwrap();
-        let write = |connection: &Connection| {
-            connection
-                .execute("DELETE FROM tenants", [])
-                .map_err(Refusal::from)
-        };
+        let write = |connection: &Connection| connection.execute("DELETE FROM tenants", []).map_err(Refusal::from);
         assert!(matches!(store.read(write).await, Err(Refusal::Internal(_))));
     }
 }

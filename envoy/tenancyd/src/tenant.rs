@@ -36,11 +36,8 @@ pub enum Status {
     Inactive,
 }
 
-const STATUSES: &[(&str, Status)] = &[
-    ("active", Status::Active),
-    ("suspended", Status::Suspended),
-    ("inactive", Status::Inactive),
-];
+const STATUSES: &[(&str, Status)] =
+    &[("active", Status::Active), ("suspended", Status::Suspended), ("inactive", Status::Inactive)];
 
 /// A tenant's own limit of one quota, in the form in which it was given. No limit at all is null.
 #[derive(Debug, Serialize)]
@@ -63,27 +60,16 @@ const PERIODS: &[(&str, &str)] = &[
     ("none", "none"),
 ];
 
-const STRATEGIES: &[(&str, ())] = &[
-    ("shared", ()),
-    ("schema", ()),
-    ("database", ()),
-    ("hybrid", ()),
-];
+const STRATEGIES: &[(&str, ())] = &[("shared", ()), ("schema", ()), ("database", ()), ("hybrid", ())];
 
 const KEYS: &[&str] = &["id", "slug", "status", "metadata", "quotas", "isolation"];
 
 impl Tenant {
     /// The tenant that this value is, or every fault that it has. `named` is the id that something else already gave it.
-    pub fn parse(
-        raw: &RawValue,
-        named: Option<&Identifier>,
-        path: &str,
-        faults: &mut Faults,
-    ) -> Option<Self> {
+    pub fn parse(raw: &RawValue, named: Option<&Identifier>, path: &str, faults: &mut Faults) -> Option<Self> {
         let before = faults.len();
         let mut given_id = None;
-        let (mut slug, mut status, mut metadata, mut quotas, mut isolation) =
-            (None, None, None, None, None);
+        let (mut slug, mut status, mut metadata, mut quotas, mut isolation) = (None, None, None, None, None);
         for member in members(raw, path, faults)? {
             let Member { key, path, value } = &member;
             match key.as_str() {
@@ -98,14 +84,7 @@ impl Tenant {
         }
         let id = match (given_id, named) {
             (Some((Some(given), path)), Some(named)) if given != *named => {
-                fault(
-                    faults,
-                    &path,
-                    format!(
-                        "must be {:?}, the id in the path, or absent",
-                        named.as_str()
-                    ),
-                );
+                fault(faults, &path, format!("must be {:?}, the id in the path, or absent", named.as_str()));
                 None
             }
             (Some((given, _)), None) => given,
@@ -126,11 +105,7 @@ impl Tenant {
     }
 }
 
-fn parse_quotas(
-    raw: &RawValue,
-    path: &str,
-    faults: &mut Faults,
-) -> Option<Vec<(Identifier, Quota)>> {
+fn parse_quotas(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Vec<(Identifier, Quota)>> {
     let mut quotas = Vec::new();
     for Member { key, path, value } in members(raw, path, faults)? {
         let quota = match value.get().starts_with('{') {
@@ -140,11 +115,7 @@ fn parse_quotas(
         match (Identifier::parse(&key), quota) {
             (Some(key), Some(quota)) => quotas.push((key, quota)),
             (Some(_), None) => {}
-            (None, _) => fault(
-                faults,
-                &path,
-                format!("not a quota key, expected {}", Identifier::EXPECTED),
-            ),
+            (None, _) => fault(faults, &path, format!("not a quota key, expected {}", Identifier::EXPECTED)),
         }
     }
     Some(quotas)
@@ -163,30 +134,19 @@ fn parse_full_quota(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Q
     if !has_limit {
         fault(faults, path, "limit is missing");
     }
-    Some(Quota::Full {
-        limit: given_limit?,
-        period,
-    })
+    Some(Quota::Full { limit: given_limit?, period })
 }
 
 /// A limit; the inner nothing is null, which has none.
 fn limit(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Option<u64>> {
     let limit = serde_json::from_str(raw.get()).ok();
     if limit.is_none() {
-        fault(
-            faults,
-            path,
-            format!("expected a whole number from 0 to {}, or null", u64::MAX),
-        );
+        fault(faults, path, format!("expected a whole number from 0 to {}, or null", u64::MAX));
     }
     limit
 }
 
-fn parse_isolation(
-    raw: &RawValue,
-    path: &str,
-    faults: &mut Faults,
-) -> Option<Vec<(String, String)>> {
+fn parse_isolation(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Vec<(String, String)>> {
     let mut fields = Vec::new();
     for Member { key, path, value } in members(raw, path, faults)? {
         if key == "strategy" && word(value, &path, STRATEGIES, faults).is_none() {
@@ -219,8 +179,8 @@ mod tests {
     fn parse(json: &str, named: Option<&str>) -> Result<String, Vec<String>> {
         let mut faults = Faults::new();
         let named = named.map(|id| Identifier::parse(id).unwrap());
-        let tenant = document(json.as_bytes(), &mut faults)
-            .and_then(|raw| Tenant::parse(raw, named.as_ref(), "", &mut faults));
+        let tenant =
+            document(json.as_bytes(), &mut faults).and_then(|raw| Tenant::parse(raw, named.as_ref(), "", &mut faults));
         match tenant {
             Some(tenant) => Ok(serde_json::to_string(&tenant).unwrap()),
             None => Err(faults.iter().map(|fault| fault.to_string()).collect()),
@@ -254,21 +214,14 @@ mod tests {
             let faults = parse(json, named).unwrap_err();
             assert_eq!(faults.len(), expected.len(), "{json}: {faults:?}");
             for (fault, expected) in faults.iter().zip(expected) {
-                assert!(
-                    fault.starts_with(expected),
-                    "{json}: {fault} is not {expected}"
-                );
+                assert!(fault.starts_with(expected), "{json}: {fault} is not {expected}");
             }
         };
         check("[]", None, &["expected an object, got a list"]);
         check("{", None, &["not JSON"]);
         check("{}", None, &["id is missing"]);
         check(r#"{"id":"b"}"#, Some("a"), &[r#"id: must be "a""#]);
-        check(
-            r#"{"id":7}"#,
-            Some("a"),
-            &["id: expected a string, got a number"],
-        );
+        check(r#"{"id":7}"#, Some("a"), &["id: expected a string, got a number"]);
         check(
             r#"{"id":"a/b","slug":"..","status":"on","metadata":[],"quotas":[],"isolation":1,"plan":"pro"}"#,
             None,

@@ -20,13 +20,9 @@ impl Token {
         // `VARIABLE=` with nothing behind it is how compose files write "not set".
         let variable = variable.map(str::trim).filter(|text| !text.is_empty());
         match (file, variable) {
-            (Some(_), Some(_)) => Err(format!(
-                "both {VARIABLE} and --token-file are given; one of them must go"
-            )),
+            (Some(_), Some(_)) => Err(format!("both {VARIABLE} and --token-file are given; one of them must go")),
             (Some(file), None) => Self::read(file).map(Some),
-            (None, Some(text)) => Self::parse(text)
-                .map(Some)
-                .map_err(|fault| format!("{VARIABLE}: {fault}")),
+            (None, Some(text)) => Self::parse(text).map(Some).map_err(|fault| format!("{VARIABLE}: {fault}")),
             (None, None) => Ok(None),
         }
     }
@@ -39,10 +35,7 @@ impl Token {
     fn read(file: &Path) -> Result<Self, String> {
         let mut text = String::new();
         std::fs::File::open(file)
-            .and_then(|file| {
-                file.take(MAX_BYTES.saturating_add(3))
-                    .read_to_string(&mut text)
-            })
+            .and_then(|file| file.take(MAX_BYTES.saturating_add(3)).read_to_string(&mut text))
             .map_err(|error| format!("token file {}: {error}", file.display()))?;
         Self::parse(text.trim()).map_err(|fault| format!("token file {}: {fault}", file.display()))
     }
@@ -55,7 +48,9 @@ impl Token {
             return Err(format!("the token has more than {MAX_BYTES} bytes"));
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("the token has characters that no header can carry; use letters, digits and - . _ ~ + / =".to_owned());
+            return Err(
+                "the token has characters that no header can carry; use letters, digits and - . _ ~ + / =".to_owned()
+            );
         }
         Ok(Self(text.as_bytes().to_vec()))
     }
@@ -74,30 +69,14 @@ mod tests {
             path
         };
         let good = file("good", "from-file\n");
-        let (empty, spaced, long) = (
-            file("empty", "\n"),
-            file("spaced", "a b"),
-            file("long", &"x".repeat(5000)),
-        );
+        let (empty, spaced, long) = (file("empty", "\n"), file("spaced", "a b"), file("long", &"x".repeat(5000)));
         let load = |file: Option<&Path>, variable| Token::load(file, variable);
 
         assert!(load(None, None).unwrap_or_else(|_| panic!()).is_none());
         assert!(load(None, Some("")).unwrap_or_else(|_| panic!()).is_none());
         assert!(load(None, Some("t")).ok().flatten().unwrap().is(b"t"));
-        assert!(
-            load(Some(&good), None)
-                .ok()
-                .flatten()
-                .unwrap()
-                .is(b"from-file")
-        );
-        assert!(
-            load(Some(&good), Some(""))
-                .ok()
-                .flatten()
-                .unwrap()
-                .is(b"from-file")
-        );
+        assert!(load(Some(&good), None).ok().flatten().unwrap().is(b"from-file"));
+        assert!(load(Some(&good), Some("")).ok().flatten().unwrap().is(b"from-file"));
         let missing = folder.path().join("missing");
         for (file, variable, expected) in [
             (Some(good.as_path()), Some("t"), "both"),
@@ -115,13 +94,9 @@ mod tests {
     #[test]
     fn only_the_whole_token_is_the_token() {
         let token = Token(b"secret".to_vec());
-        for (given, expected) in [
-            ("secret", true),
-            ("secreT", false),
-            ("secre", false),
-            ("secrets", false),
-            ("", false),
-        ] {
+        for (given, expected) in
+            [("secret", true), ("secreT", false), ("secre", false), ("secrets", false), ("", false)]
+        {
             assert_eq!(token.is(given.as_bytes()), expected, "{given:?}");
         }
     }

@@ -25,9 +25,7 @@ struct Echo {
 
 /// One handler for every method and path.
 pub fn router(name: String, received: Arc<AtomicUsize>) -> Router {
-    Router::new()
-        .fallback(answer)
-        .with_state(Arc::new(Echo { name, received }))
+    Router::new().fallback(answer).with_state(Arc::new(Echo { name, received }))
 }
 
 async fn answer(
@@ -53,17 +51,9 @@ async fn answer(
 fn described(name: &str, parts: &Parts, body_bytes: usize) -> Value {
     let mut headers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, value) in &parts.headers {
-        headers
-            .entry(name.as_str())
-            .or_default()
-            .push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+        headers.entry(name.as_str()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
     }
-    let host = || {
-        parts
-            .headers
-            .get(header::HOST)
-            .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned())
-    };
+    let host = || parts.headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     json!({
         "name": name,
         "method": parts.method.as_str(),
@@ -80,9 +70,7 @@ async fn count(mut body: Body) -> Option<usize> {
     let mut bytes = 0_usize;
     while let Some(frame) = body.frame().await {
         if let Some(data) = frame.ok()?.data_ref() {
-            bytes = bytes
-                .checked_add(data.len())
-                .filter(|bytes| *bytes <= MAX_BODY_BYTES)?;
+            bytes = bytes.checked_add(data.len()).filter(|bytes| *bytes <= MAX_BODY_BYTES)?;
         }
     }
     Some(bytes)
@@ -93,9 +81,7 @@ async fn converse(mut socket: WebSocket, hello: String) {
     let mut sent = socket.send(Message::text(hello)).await;
     while sent.is_ok() {
         sent = match socket.recv().await {
-            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                socket.send(message).await
-            }
+            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => socket.send(message).await,
             Some(Ok(_)) => Ok(()),
             Some(Err(_)) | None => return,
         };
@@ -103,10 +89,5 @@ async fn converse(mut socket: WebSocket, hello: String) {
 }
 
 fn json_response(status: StatusCode, body: Value) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        body.to_string(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }

@@ -6,13 +6,7 @@
 //!
 //! [`serve`] works inside a Tokio runtime; [`Upstream`] brings one along, for tests that know of none.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::arithmetic_side_effects,
-        reason = "a sum that overflows fails the test, as it should"
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "a sum that overflows fails the test, as it should"))]
 
 mod echo;
 
@@ -51,8 +45,7 @@ async fn serve_counting(
         // Nobody listens any more where the server ended by itself.
         let _ = told.send(());
     };
-    let server =
-        axum::serve(listener, echo::router(name, received)).with_graceful_shutdown(shutdown);
+    let server = axum::serve(listener, echo::router(name, received)).with_graceful_shutdown(shutdown);
     let too_late = async {
         match stopping.await {
             Ok(()) => tokio::time::sleep(STOP_TIMEOUT).await,
@@ -83,19 +76,13 @@ impl Upstream {
         let addr = listener.local_addr()?;
         let received = Arc::new(AtomicUsize::new(0));
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let thread = std::thread::spawn({
             let (name, received) = (name.to_owned(), received.clone());
             move || {
                 let served = runtime.block_on(async {
                     let listener = TcpListener::from_std(listener)?;
-                    serve_counting(listener, name, received, async {
-                        stopped.await.unwrap_or_default()
-                    })
-                    .await
+                    serve_counting(listener, name, received, async { stopped.await.unwrap_or_default() }).await
                 });
                 if let Err(error) = served {
                     eprintln!("upstream: {error}");
@@ -103,12 +90,7 @@ impl Upstream {
                 runtime.shutdown_timeout(STOP_TIMEOUT);
             }
         });
-        Ok(Self {
-            addr,
-            received,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { addr, received, stop: Some(stop), thread: Some(thread) })
     }
 
     /// How many requests it has received, WebSocket handshakes among them.

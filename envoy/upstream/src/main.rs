@@ -31,9 +31,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(Arguments { listen, name }: Arguments) -> Result<(), String> {
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| format!("can't listen on {listen}: {error}"))?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("can't listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
@@ -43,11 +41,6 @@ async fn run(Arguments { listen, name }: Arguments) -> Result<(), String> {
             _ = interrupt.recv() => {}
         }
     };
-    println!(
-        "{}",
-        serde_json::json!({"message": "listening", "address": address.to_string(), "name": name})
-    );
-    upstream::serve(listener, name, stop)
-        .await
-        .map_err(|error| error.to_string())
+    println!("{}", serde_json::json!({"message": "listening", "address": address.to_string(), "name": name}));
+    upstream::serve(listener, name, stop).await.map_err(|error| error.to_string())
 }

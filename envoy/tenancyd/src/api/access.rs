@@ -27,9 +27,7 @@ impl FromRequestParts<Arc<State>> for Writer {
         match given.and_then(bearer) {
             // A second header might be what some proxy in front looked at.
             Some(given) if token.is(given) && headers.next().is_none() => Ok(Self),
-            _ => Err(Refusal::Unauthorized {
-                given: given.is_some(),
-            }),
+            _ => Err(Refusal::Unauthorized { given: given.is_some() }),
         }
     }
 }
@@ -37,7 +35,5 @@ impl FromRequestParts<Arc<State>> for Writer {
 /// The token behind `Bearer `, whatever the case of that word.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked("Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| rest.trim_ascii())
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
 }

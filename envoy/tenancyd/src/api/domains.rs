@@ -20,15 +20,9 @@ use crate::store::directory::{self, Written};
 pub async fn show(State(state): Shared, Path(domain): Path<String>) -> Result<Response, Refusal> {
     let domain = Domain::parse(&domain).ok_or_else(|| not_found(None))?;
     let missing = not_found(Some(&domain));
-    let tenant_id = state
-        .store
-        .read(move |connection| directory::domain(connection, &domain))
-        .await?;
+    let tenant_id = state.store.read(move |connection| directory::domain(connection, &domain)).await?;
     let tenant_id = tenant_id.ok_or(missing)?;
-    Ok(super::json(
-        StatusCode::OK,
-        json!({"tenantId": tenant_id}).to_string(),
-    ))
+    Ok(super::json(StatusCode::OK, json!({"tenantId": tenant_id}).to_string()))
 }
 
 /// `GET /tenants/{tenantId}/domains?after=CURSOR&limit=N`, where tenantId is an id or a slug.
@@ -41,15 +35,10 @@ pub async fn of_tenant(
     let after = paging.after.as_deref().and_then(Domain::parse);
     let name = Identifier::parse(&name).ok_or_else(|| no_such_tenant(None))?;
     let missing = no_such_tenant(Some(&name));
-    let read = state.store.read(move |connection| {
-        directory::domains(connection, &name, after.as_ref(), paging.limit)
-    });
+    let read = state.store.read(move |connection| directory::domains(connection, &name, after.as_ref(), paging.limit));
     let page = read.await?.ok_or(missing)?;
     let next = page.next.as_deref().map(Paging::cursor);
-    Ok(super::json(
-        StatusCode::OK,
-        json!({"domains": page.items, "next": next}).to_string(),
-    ))
+    Ok(super::json(StatusCode::OK, json!({"domains": page.items, "next": next}).to_string()))
 }
 
 /// `PUT /domains/{domain}` with `{"tenantId":"acme"}`. A domain that another tenant has moves.
@@ -63,25 +52,16 @@ pub async fn put(
     let body = input::body(&headers, body).await?;
     let (domain, tenant_id) = parse(&domain, &body)?;
     let (key, owner) = (domain.clone(), tenant_id.clone());
-    let write =
-        state.store.write(
-            move |connection| match directory::tenant_exists(connection, &owner)? {
-                true => directory::put_domain(connection, &key, &owner),
-                false => Err(Refusal::invalid(
-                    "tenantId",
-                    format!("no tenant has the id {:?}", owner.as_str()),
-                )),
-            },
-        );
+    let write = state.store.write(move |connection| match directory::tenant_exists(connection, &owner)? {
+        true => directory::put_domain(connection, &key, &owner),
+        false => Err(Refusal::invalid("tenantId", format!("no tenant has the id {:?}", owner.as_str()))),
+    });
     let status = match write.await? {
         Written::Created => StatusCode::CREATED,
         Written::Replaced => StatusCode::OK,
     };
     log_write(&headers, "domain put", &domain, Some(&tenant_id));
-    Ok(super::json(
-        status,
-        json!({"tenantId": tenant_id}).to_string(),
-    ))
+    Ok(super::json(status, json!({"tenantId": tenant_id}).to_string()))
 }
 
 /// `DELETE /domains/{domain}`.
@@ -93,11 +73,7 @@ pub async fn delete(
 ) -> Result<Response, Refusal> {
     let domain = Domain::parse(&domain).ok_or_else(|| not_found(None))?;
     let key = domain.clone();
-    if !state
-        .store
-        .write(move |connection| directory::delete_domain(connection, &key))
-        .await?
-    {
+    if !state.store.write(move |connection| directory::delete_domain(connection, &key)).await? {
         return Err(not_found(Some(&domain)));
     }
     log_write(&headers, "domain deleted", &domain, None);
@@ -105,25 +81,17 @@ pub async fn delete(
 }
 
 fn not_found(domain: Option<&Domain>) -> Refusal {
-    Refusal::NotFound {
-        resource: "Domain",
-        id: domain.map(|domain| domain.to_string()),
-    }
+    Refusal::NotFound { resource: "Domain", id: domain.map(|domain| domain.to_string()) }
 }
 
 fn parse(domain: &str, body: &[u8]) -> Result<(Domain, Identifier), Refusal> {
     let mut faults = Faults::new();
     let parsed = Domain::parse(domain);
     if parsed.is_none() {
-        fault(
-            &mut faults,
-            "path",
-            format!("not a domain, expected {}", Domain::EXPECTED),
-        );
+        fault(&mut faults, "path", format!("not a domain, expected {}", Domain::EXPECTED));
     }
     let mut tenant_id = None;
-    if let Some(members) = document(body, &mut faults).and_then(|raw| members(raw, "", &mut faults))
-    {
+    if let Some(members) = document(body, &mut faults).and_then(|raw| members(raw, "", &mut faults)) {
         for member in &members {
             let Member { key, path, value } = member;
             match key.as_str() {
@@ -145,11 +113,5 @@ fn log_write(headers: &HeaderMap, what: &str, domain: &Domain, tenant: Option<&I
     let request_id = log::request_id(headers);
     let request_id = request_id.as_ref().map(Identifier::as_str);
     let tenant = tenant.map(Identifier::as_str);
-    tracing::info!(
-        by = Writer::NAME,
-        domain = domain.as_str(),
-        tenant,
-        request_id,
-        "{what}"
-    );
+    tracing::info!(by = Writer::NAME, domain = domain.as_str(), tenant, request_id, "{what}");
 }

@@ -17,8 +17,6 @@ pub async fn alive() -> Response {
 pub async fn ready(State(state): Shared) -> Result<Response, Refusal> {
     match state.store.read(directory::ping).await {
         Ok(()) => Ok(json(StatusCode::OK, r#"{"status":"ready"}"#.to_owned())),
-        Err(refusal) => Err(Refusal::Unavailable(
-            refusal.private().unwrap_or("no answer").to_owned(),
-        )),
+        Err(refusal) => Err(Refusal::Unavailable(refusal.private().unwrap_or("no answer").to_owned())),
     }
 }

@@ -41,29 +41,20 @@ pub async fn close_over_unread_body(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let was_read = is_put && response.status().is_success();
     if has_body && is_http1 && !was_read {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 /// The whole body, if it is small and quick enough.
 pub async fn body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
-    let too_large = Refusal::TooLarge {
-        max_bytes: MAX_BODY_BYTES,
-    };
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let too_large = Refusal::TooLarge { max_bytes: MAX_BODY_BYTES };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(too_large);
     }
-    let read =
-        tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
-    match read.map_err(|_| Refusal::BodyTimeout {
-        within: BODY_TIMEOUT,
-    })? {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+    match read.map_err(|_| Refusal::BodyTimeout { within: BODY_TIMEOUT })? {
         Ok(body) => Ok(body.to_bytes().into()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large),
         Err(_) => Err(Refusal::invalid("", "the body broke off")),
@@ -84,57 +75,32 @@ impl Paging {
     pub fn parse(query: Option<&str>, is_name: impl Fn(&str) -> bool) -> Result<Self, Refusal> {
         let mut faults = Faults::new();
         let (mut after, mut limit) = (None, None);
-        for pair in query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-        {
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value).unwrap_or_default();
             match key {
                 "after" if after.is_some() => fault(&mut faults, key, "given twice"),
                 "limit" if limit.is_some() => fault(&mut faults, key, "given twice"),
                 "after" => {
-                    let name = URL_SAFE_NO_PAD
-                        .decode(&value)
-                        .ok()
-                        .and_then(|bytes| String::from_utf8(bytes).ok());
+                    let name = URL_SAFE_NO_PAD.decode(&value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
                     let name = name.filter(|name| is_name(name));
                     if name.is_none() {
-                        fault(
-                            &mut faults,
-                            key,
-                            "not a cursor: take \"next\" of the page before",
-                        );
+                        fault(&mut faults, key, "not a cursor: take \"next\" of the page before");
                     }
                     after = Some(name);
                 }
                 "limit" => {
-                    let number = value
-                        .parse()
-                        .ok()
-                        .filter(|number| (1..=MAX_LIMIT).contains(number));
+                    let number = value.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
                     if number.is_none() {
-                        fault(
-                            &mut faults,
-                            key,
-                            format!("expected a whole number from 1 to {MAX_LIMIT}"),
-                        );
+                        fault(&mut faults, key, format!("expected a whole number from 1 to {MAX_LIMIT}"));
                     }
                     limit = Some(number);
                 }
-                _ => fault(
-                    &mut faults,
-                    "query",
-                    "unknown parameter, expected after or limit",
-                ),
+                _ => fault(&mut faults, "query", "unknown parameter, expected after or limit"),
             }
         }
         match faults.is_empty() {
-            true => Ok(Self {
-                after: after.flatten(),
-                limit: limit.flatten().unwrap_or(DEFAULT_LIMIT),
-            }),
+            true => Ok(Self { after: after.flatten(), limit: limit.flatten().unwrap_or(DEFAULT_LIMIT) }),
             false => Err(Refusal::Invalid(faults)),
         }
     }
@@ -147,18 +113,12 @@ impl Paging {
 
 /// A percent-encoded text, if every escape is one and the whole is UTF-8.
 fn decode(text: &str) -> Option<String> {
-    let escaped = |rest: &str| {
-        rest.as_bytes()
-            .get(..2)
-            .is_some_and(|two| two.iter().all(|byte| byte.is_ascii_hexdigit()))
-    };
+    let escaped =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(|byte| byte.is_ascii_hexdigit()));
     if !text.split('%').skip(1).all(escaped) {
         return None;
     }
-    percent_decode_str(text)
-        .decode_utf8()
-        .ok()
-        .map(|decoded| decoded.into_owned())
+    percent_decode_str(text).decode_utf8().ok().map(|decoded| decoded.into_owned())
 }
 
 #[cfg(test)]
@@ -205,14 +165,7 @@ mod tests {
         ] {
             match paging(Some(query)) {
                 Err(Refusal::Invalid(faults)) => {
-                    assert_eq!(
-                        faults
-                            .iter()
-                            .map(|fault| fault.path.as_str())
-                            .collect::<Vec<_>>(),
-                        paths,
-                        "{query}"
-                    );
+                    assert_eq!(faults.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), paths, "{query}");
                 }
                 other => panic!("{query}: {other:?}"),
             }

@@ -52,41 +52,18 @@ impl Drop for Line {
         let duration_ms = (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         let request_id = self.request_id.as_ref().map(Identifier::as_str);
         let code = self.refused.as_ref().map(|refused| refused.code);
-        let error = self
-            .refused
-            .as_ref()
-            .and_then(|refused| refused.private.as_deref());
+        let error = self.refused.as_ref().and_then(|refused| refused.private.as_deref());
         match (status, error) {
             (None, _) => tracing::info!(method, route, duration_ms, request_id, "client went away"),
-            (_, Some(error)) => tracing::error!(
-                method,
-                route,
-                status,
-                duration_ms,
-                request_id,
-                code,
-                error,
-                "request"
-            ),
-            (_, None) => tracing::info!(
-                method,
-                route,
-                status,
-                duration_ms,
-                request_id,
-                code,
-                "request"
-            ),
+            (_, Some(error)) => tracing::error!(method, route, status, duration_ms, request_id, code, error, "request"),
+            (_, None) => tracing::info!(method, route, status, duration_ms, request_id, code, "request"),
         }
     }
 }
 
 /// The request's id, if it is one that can stand in a log.
 pub fn request_id(headers: &HeaderMap) -> Option<Identifier> {
-    headers
-        .get("x-request-id")
-        .and_then(|value| value.to_str().ok())
-        .and_then(Identifier::parse)
+    headers.get("x-request-id").and_then(|value| value.to_str().ok()).and_then(Identifier::parse)
 }
 
 fn method(method: &Method) -> &'static str {

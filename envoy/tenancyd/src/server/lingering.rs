@@ -28,30 +28,18 @@ pub struct Lingering<S> {
 impl<S> Lingering<S> {
     /// Around this connection.
     pub fn new(stream: S) -> Self {
-        Self {
-            stream,
-            left: MAX_BYTES,
-            end: None,
-        }
+        Self { stream, left: MAX_BYTES, end: None }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
@@ -97,11 +85,7 @@ mod tests {
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, b"no");
         let begun = Instant::now();
-        timeout(Duration::from_secs(5), closing)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        timeout(Duration::from_secs(5), closing).await.unwrap().unwrap().unwrap();
         assert!(begun.elapsed() < Duration::from_millis(1500));
     }
 

@@ -28,10 +28,7 @@ impl std::str::FromStr for Address {
         match text.strip_prefix("unix:") {
             Some("") => Err("expected a path behind unix:".to_owned()),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text
-                .parse()
-                .map(Self::Tcp)
-                .map_err(|_| "expected IP:PORT or unix:PATH".to_owned()),
+            None => text.parse().map(Self::Tcp).map_err(|_| "expected IP:PORT or unix:PATH".to_owned()),
         }
     }
 }
@@ -58,12 +55,8 @@ impl Reserved {
     /// Takes the address, unless somebody else has it.
     pub async fn new(address: &Address) -> Result<Self, String> {
         let reserved = match address {
-            Address::Tcp(address) => {
-                reserve_tcp(*address).map(|socket| Self::Tcp(socket, *address))
-            }
-            Address::Unix(path) => reserve_unix(path)
-                .await
-                .map(|socket| Self::Unix(socket, path.clone())),
+            Address::Tcp(address) => reserve_tcp(*address).map(|socket| Self::Tcp(socket, *address)),
+            Address::Unix(path) => reserve_unix(path).await.map(|socket| Self::Unix(socket, path.clone())),
         };
         reserved.map_err(|error| refused(address, &error))
     }
@@ -71,10 +64,9 @@ impl Reserved {
     /// Opens it for connections.
     pub fn listen(self) -> Result<Listener, String> {
         match self {
-            Self::Tcp(socket, address) => socket
-                .listen(BACKLOG)
-                .map(Listener::Tcp)
-                .map_err(|error| refused(&Address::Tcp(address), &error)),
+            Self::Tcp(socket, address) => {
+                socket.listen(BACKLOG).map(Listener::Tcp).map_err(|error| refused(&Address::Tcp(address), &error))
+            }
             Self::Unix(socket, path) => match socket.listen(BACKLOG) {
                 Ok(listener) => Ok(Listener::Unix(listener, path)),
                 Err(error) => Err(refused(&Address::Unix(path), &error)),
@@ -93,11 +85,7 @@ fn refused(address: &Address, error: &io::Error) -> String {
 }
 
 fn reserve_tcp(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Connections of a predecessor that are still fading away don't stop a restart; a listener of another process does.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -106,8 +94,7 @@ fn reserve_tcp(address: SocketAddr) -> io::Result<TcpSocket> {
 
 /// A killed process leaves its socket's file behind; nobody answers there, and it may go.
 async fn reserve_unix(path: &Path) -> io::Result<UnixSocket> {
-    let is_socket =
-        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     if is_socket && UnixStream::connect(path).await.as_ref().is_err_and(refused) {
         std::fs::remove_file(path)?;
@@ -144,10 +131,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }
-            Self::Unix(listener, _) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Stream::Unix(stream)),
+            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
         }
     }
 }
@@ -172,11 +156,7 @@ pub enum Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -185,11 +165,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
@@ -216,21 +192,9 @@ mod tests {
     #[test]
     fn an_address_is_an_ip_and_a_port_or_a_path() {
         for good in ["127.0.0.1:0", "[::1]:80", "unix:/run/tenancyd.sock"] {
-            assert_eq!(
-                good.parse::<Address>()
-                    .map(|address| address.to_string())
-                    .as_deref(),
-                Ok(good)
-            );
+            assert_eq!(good.parse::<Address>().map(|address| address.to_string()).as_deref(), Ok(good));
         }
-        for bad in [
-            "",
-            "8070",
-            "localhost:8070",
-            "127.0.0.1",
-            "unix:",
-            "http://127.0.0.1:1",
-        ] {
+        for bad in ["", "8070", "localhost:8070", "127.0.0.1", "unix:", "http://127.0.0.1:1"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
     }

@@ -31,26 +31,16 @@ pub struct Page<T> {
 /// The JSON record of the tenant with this id or slug.
 pub fn tenant(connection: &Connection, name: &Identifier) -> Result<Option<String>, Refusal> {
     let sql = "SELECT record FROM names JOIN tenants ON tenants.id = names.tenant_id WHERE names.name = ?";
-    let record = connection
-        .prepare_cached(sql)?
-        .query_row([name.as_str()], |row| row.get(0))
-        .optional()?;
+    let record = connection.prepare_cached(sql)?.query_row([name.as_str()], |row| row.get(0)).optional()?;
     Ok(record)
 }
 
 /// The JSON records of the tenants whose ids come after this one, in the order of the ids' bytes.
-pub fn tenants(
-    connection: &Connection,
-    after: Option<&Identifier>,
-    limit: usize,
-) -> Result<Page<String>, Refusal> {
+pub fn tenants(connection: &Connection, after: Option<&Identifier>, limit: usize) -> Result<Page<String>, Refusal> {
     let sql = "SELECT id, record FROM tenants WHERE id > ? ORDER BY id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([after.map_or("", Identifier::as_str)])?;
-    let mut page = Page {
-        items: Vec::new(),
-        next: None,
-    };
+    let mut page = Page { items: Vec::new(), next: None };
     let (mut last, mut bytes) = (None, 0_usize);
     while let Some(row) = rows.next()? {
         let record: String = row.get("record")?;
@@ -77,27 +67,16 @@ pub fn put_tenant(connection: &Connection, tenant: &Tenant) -> Result<Written, R
 
 /// Keeps a tenant's record, and leaves its names as they are.
 pub fn save_record(connection: &Connection, tenant: &Tenant) -> Result<Written, Refusal> {
-    let record =
-        serde_json::to_string(tenant).map_err(|error| Refusal::Internal(error.to_string()))?;
-    let known = connection
-        .prepare_cached("SELECT 1 FROM tenants WHERE id = ?")?
-        .exists([tenant.id.as_str()])?;
+    let record = serde_json::to_string(tenant).map_err(|error| Refusal::Internal(error.to_string()))?;
+    let known = connection.prepare_cached("SELECT 1 FROM tenants WHERE id = ?")?.exists([tenant.id.as_str()])?;
     let sql = "INSERT INTO tenants (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record";
-    connection
-        .prepare_cached(sql)?
-        .execute([tenant.id.as_str(), &record])?;
-    Ok(if known {
-        Written::Replaced
-    } else {
-        Written::Created
-    })
+    connection.prepare_cached(sql)?.execute([tenant.id.as_str(), &record])?;
+    Ok(if known { Written::Replaced } else { Written::Created })
 }
 
 /// Takes a tenant's names from it.
 pub fn release_names(connection: &Connection, id: &Identifier) -> Result<(), Refusal> {
-    connection
-        .prepare_cached("DELETE FROM names WHERE tenant_id = ?")?
-        .execute([id.as_str()])?;
+    connection.prepare_cached("DELETE FROM names WHERE tenant_id = ?")?.execute([id.as_str()])?;
     Ok(())
 }
 
@@ -109,10 +88,7 @@ pub fn claim_names(connection: &Connection, tenant: &Tenant) -> Result<Vec<Refus
     let mut taken = Vec::new();
     for (field, name) in [("id", &tenant.id)].into_iter().chain(slug) {
         if statement.execute([name.as_str(), tenant.id.as_str()])? == 0 {
-            taken.push(Refusal::NameTaken {
-                field,
-                name: name.clone(),
-            });
+            taken.push(Refusal::NameTaken { field, name: name.clone() });
         }
     }
     Ok(taken)
@@ -120,26 +96,18 @@ pub fn claim_names(connection: &Connection, tenant: &Tenant) -> Result<Vec<Refus
 
 /// Forgets a tenant, its names and its domains.
 pub fn delete_tenant(connection: &Connection, id: &Identifier) -> Result<bool, Refusal> {
-    Ok(connection
-        .prepare_cached("DELETE FROM tenants WHERE id = ?")?
-        .execute([id.as_str()])?
-        > 0)
+    Ok(connection.prepare_cached("DELETE FROM tenants WHERE id = ?")?.execute([id.as_str()])? > 0)
 }
 
 /// Whether this is a tenant's id.
 pub fn tenant_exists(connection: &Connection, id: &Identifier) -> Result<bool, Refusal> {
-    Ok(connection
-        .prepare_cached("SELECT 1 FROM tenants WHERE id = ?")?
-        .exists([id.as_str()])?)
+    Ok(connection.prepare_cached("SELECT 1 FROM tenants WHERE id = ?")?.exists([id.as_str()])?)
 }
 
 /// The id of the tenant that has this domain.
 pub fn domain(connection: &Connection, domain: &Domain) -> Result<Option<String>, Refusal> {
     let sql = "SELECT tenant_id FROM domains WHERE domain = ?";
-    Ok(connection
-        .prepare_cached(sql)?
-        .query_row([domain.as_str()], |row| row.get(0))
-        .optional()?)
+    Ok(connection.prepare_cached(sql)?.query_row([domain.as_str()], |row| row.get(0)).optional()?)
 }
 
 /// The domains after this one of the tenant with this id or slug, if there is such a tenant.
@@ -157,10 +125,7 @@ pub fn domains(
     let sql = "SELECT domain FROM domains WHERE tenant_id = ? AND domain > ? ORDER BY domain";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.as_str(), after.map_or("", Domain::as_str)])?;
-    let mut page = Page {
-        items: Vec::<String>::new(),
-        next: None,
-    };
+    let mut page = Page { items: Vec::<String>::new(), next: None };
     while let Some(row) = rows.next()? {
         if page.items.len() >= limit {
             page.next = page.items.last().cloned();
@@ -172,35 +137,20 @@ pub fn domains(
 }
 
 /// Gives a domain to a tenant that exists, whoever had it before.
-pub fn put_domain(
-    connection: &Connection,
-    domain: &Domain,
-    tenant_id: &Identifier,
-) -> Result<Written, Refusal> {
+pub fn put_domain(connection: &Connection, domain: &Domain, tenant_id: &Identifier) -> Result<Written, Refusal> {
     let known = self::domain(connection, domain)?.is_some();
     let sql = "INSERT INTO domains (domain, tenant_id) VALUES (?, ?) ON CONFLICT (domain) DO UPDATE SET tenant_id = excluded.tenant_id";
-    connection
-        .prepare_cached(sql)?
-        .execute([domain.as_str(), tenant_id.as_str()])?;
-    Ok(if known {
-        Written::Replaced
-    } else {
-        Written::Created
-    })
+    connection.prepare_cached(sql)?.execute([domain.as_str(), tenant_id.as_str()])?;
+    Ok(if known { Written::Replaced } else { Written::Created })
 }
 
 /// Forgets a domain.
 pub fn delete_domain(connection: &Connection, domain: &Domain) -> Result<bool, Refusal> {
-    Ok(connection
-        .prepare_cached("DELETE FROM domains WHERE domain = ?")?
-        .execute([domain.as_str()])?
-        > 0)
+    Ok(connection.prepare_cached("DELETE FROM domains WHERE domain = ?")?.execute([domain.as_str()])? > 0)
 }
 
 /// Whether the database answers.
 pub fn ping(connection: &Connection) -> Result<(), Refusal> {
-    connection
-        .prepare_cached("SELECT 1 FROM tenants LIMIT 1")?
-        .exists([])?;
+    connection.prepare_cached("SELECT 1 FROM tenants LIMIT 1")?.exists([])?;
     Ok(())
 }

@@ -39,21 +39,17 @@ impl Pool {
         patience: Duration,
         job: impl FnOnce(&mut Connection) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let deadline = Instant::now()
-            .checked_add(patience)
-            .ok_or_else(|| Refusal::Internal("no such time".to_owned()))?;
+        let deadline =
+            Instant::now().checked_add(patience).ok_or_else(|| Refusal::Internal("no such time".to_owned()))?;
         let permit = {
-            let _place = self
-                .waiting
-                .try_acquire()
-                .map_err(|_| unavailable("too many wait for the database"))?;
+            let _place = self.waiting.try_acquire().map_err(|_| unavailable("too many wait for the database"))?;
             timeout_at(deadline, self.free.clone().acquire_owned())
                 .await
                 .map_err(|_| unavailable("no connection to the database came free in time"))?
                 .map_err(|_| unavailable("the database is closed"))?
         };
-        let mut lent = Lent::take(&self.idle, permit)
-            .ok_or_else(|| Refusal::Internal("a connection is missing".to_owned()))?;
+        let mut lent =
+            Lent::take(&self.idle, permit).ok_or_else(|| Refusal::Internal("a connection is missing".to_owned()))?;
         let running = tokio::task::spawn_blocking(move || lent.run(job));
         timeout_at(deadline, running)
             .await
@@ -65,12 +61,9 @@ impl Pool {
     pub async fn close(&self, patience: Duration) -> Result<(), Refusal> {
         let all = tokio::time::timeout(patience, self.free.acquire_many(self.size)).await;
         self.free.close();
-        let connections =
-            std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        let connections = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         for connection in connections {
-            connection
-                .close()
-                .map_err(|(_, error)| Refusal::from(error))?;
+            connection.close().map_err(|(_, error)| Refusal::from(error))?;
         }
         match all {
             Ok(_) => Ok(()),
@@ -89,17 +82,10 @@ struct Lent {
 impl Lent {
     fn take(idle: &Arc<Mutex<Vec<Connection>>>, permit: OwnedSemaphorePermit) -> Option<Self> {
         let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some(Self {
-            connection: Some(connection),
-            idle: idle.clone(),
-            _permit: permit,
-        })
+        Some(Self { connection: Some(connection), idle: idle.clone(), _permit: permit })
     }
 
-    fn run<T>(
-        &mut self,
-        job: impl FnOnce(&mut Connection) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+    fn run<T>(&mut self, job: impl FnOnce(&mut Connection) -> Result<T, Refusal>) -> Result<T, Refusal> {
         match &mut self.connection {
             Some(connection) => job(connection),
             None => Err(Refusal::Internal("a connection is missing".to_owned())),
@@ -130,14 +116,8 @@ mod tests {
         let short = Duration::from_millis(50);
         let block = move |_: &mut Connection| held.recv().map_err(|_| Refusal::NoRoute);
         let why = |refused: Result<(), Refusal>| refused.unwrap_err().private().unwrap().to_owned();
-        assert_eq!(
-            why(pool.run(short, block).await),
-            "the database took too long"
-        );
-        assert_eq!(
-            why(pool.run(short, |_| Ok(())).await),
-            "no connection to the database came free in time"
-        );
+        assert_eq!(why(pool.run(short, block).await), "the database took too long");
+        assert_eq!(why(pool.run(short, |_| Ok(())).await), "no connection to the database came free in time");
         assert_eq!(why(pool.close(short).await), "some work didn't end in time");
         release.send(()).unwrap();
     }
@@ -151,10 +131,7 @@ mod tests {
         release.send(()).unwrap();
         pool.run(Duration::from_secs(5), |_| Ok(())).await.unwrap();
         pool.close(Duration::from_secs(5)).await.unwrap();
-        let closed = pool
-            .run(Duration::from_secs(5), |_| Ok(()))
-            .await
-            .unwrap_err();
+        let closed = pool.run(Duration::from_secs(5), |_| Ok(())).await.unwrap_err();
         assert_eq!(closed.private(), Some("the database is closed"));
     }
 
@@ -163,10 +140,7 @@ mod tests {
         let pool = Pool::new(vec![Connection::open_in_memory().unwrap()]);
         let fail = |_: &mut Connection| -> Result<(), Refusal> { panic!("as the test wants it") };
         let patience = Duration::from_secs(5);
-        assert!(matches!(
-            pool.run(patience, fail).await,
-            Err(Refusal::Internal(_))
-        ));
+        assert!(matches!(pool.run(patience, fail).await, Err(Refusal::Internal(_))));
         pool.run(patience, |_| Ok(())).await.unwrap();
     }
 }

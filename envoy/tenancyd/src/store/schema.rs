@@ -29,8 +29,7 @@ pub fn migrate(connection: &mut Connection) -> Result<(), String> {
 fn migrate_through(connection: &mut Connection, migrations: &[&str]) -> Result<(), String> {
     let broken = |error: rusqlite::Error| error.to_string();
     // Immediate, so that of two that start at once one migrates and the other finds it done.
-    let transaction =
-        Transaction::new(connection, TransactionBehavior::Immediate).map_err(broken)?;
+    let transaction = Transaction::new(connection, TransactionBehavior::Immediate).map_err(broken)?;
     let version: usize = transaction
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
         .map_err(broken)?
@@ -42,9 +41,8 @@ fn migrate_through(connection: &mut Connection, migrations: &[&str]) -> Result<(
             migrations.len()
         ));
     }
-    let tables: i64 = transaction
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(broken)?;
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(broken)?;
     if version == 0 && tables > 0 {
         return Err("it has tables but no schema version; it is another program's".to_owned());
     }
@@ -53,9 +51,7 @@ fn migrate_through(connection: &mut Connection, migrations: &[&str]) -> Result<(
     }
     if version < migrations.len() {
         let newest = i64::try_from(migrations.len()).map_err(|error| error.to_string())?;
-        transaction
-            .pragma_update(None, "user_version", newest)
-            .map_err(broken)?;
+        transaction.pragma_update(None, "user_version", newest).map_err(broken)?;
     }
     transaction.commit().map_err(broken)
 }
@@ -65,9 +61,7 @@ mod tests {
     use super::*;
 
     fn version(connection: &Connection) -> i64 {
-        connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .unwrap()
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
     }
 
     #[test]
@@ -75,33 +69,16 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate_through(&mut connection, &["CREATE TABLE a (x)"]).unwrap();
         connection.execute("INSERT INTO a VALUES (1)", []).unwrap();
-        migrate_through(
-            &mut connection,
-            &[
-                "CREATE TABLE a (x)",
-                "CREATE TABLE b (y); INSERT INTO b SELECT x FROM a",
-            ],
-        )
-        .unwrap();
+        migrate_through(&mut connection, &["CREATE TABLE a (x)", "CREATE TABLE b (y); INSERT INTO b SELECT x FROM a"])
+            .unwrap();
         assert_eq!(version(&connection), 2);
-        assert_eq!(
-            connection
-                .query_row("SELECT y FROM b", [], |row| row.get::<_, i64>(0))
-                .unwrap(),
-            1
-        );
+        assert_eq!(connection.query_row("SELECT y FROM b", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     }
 
     #[test]
     fn a_failed_migration_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
-        assert!(
-            migrate_through(
-                &mut connection,
-                &["CREATE TABLE a (x)", "CREATE TABLE a (x)"]
-            )
-            .is_err()
-        );
+        assert!(migrate_through(&mut connection, &["CREATE TABLE a (x)", "CREATE TABLE a (x)"]).is_err());
         assert_eq!(version(&connection), 0);
         assert!(connection.execute("INSERT INTO a VALUES (1)", []).is_err());
     }
@@ -110,17 +87,9 @@ mod tests {
     fn a_database_of_a_newer_version_or_another_program_is_refused() {
         let mut newer = Connection::open_in_memory().unwrap();
         newer.pragma_update(None, "user_version", 99).unwrap();
-        assert!(
-            migrate(&mut newer)
-                .unwrap_err()
-                .contains("schema version 99")
-        );
+        assert!(migrate(&mut newer).unwrap_err().contains("schema version 99"));
         let mut foreign = Connection::open_in_memory().unwrap();
         foreign.execute("CREATE TABLE theirs (x)", []).unwrap();
-        assert!(
-            migrate(&mut foreign)
-                .unwrap_err()
-                .contains("another program's")
-        );
+        assert!(migrate(&mut foreign).unwrap_err().contains("another program's"));
     }
 }

@@ -16,20 +16,13 @@ pub const TOKEN: &str = "s3cret-token";
 /// The binary with these arguments, as it will be started.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenancyd"));
-    command
-        .args(arguments)
-        .env_remove("TENANCYD_TOKEN")
-        .stdin(Stdio::null());
+    command.args(arguments).env_remove("TENANCYD_TOKEN").stdin(Stdio::null());
     command
 }
 
 /// What a start says that is expected to fail; one that doesn't is ended.
 pub fn failed_start(command: &mut Command) -> String {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
@@ -73,24 +66,13 @@ impl Answer {
     #[track_caller]
     pub fn refused(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/json"),
-            "{self:?}"
-        );
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         let json = self.json();
         let error = json.get("error").unwrap().as_object().unwrap();
         assert_eq!(json.as_object().unwrap().len(), 1);
-        assert_eq!(
-            error.keys().collect::<Vec<_>>(),
-            ["code", "details", "message"],
-            "{self:?}"
-        );
+        assert_eq!(error.keys().collect::<Vec<_>>(), ["code", "details", "message"], "{self:?}");
         assert_eq!(error["code"], code, "{self:?}");
-        assert!(
-            !error["message"].as_str().unwrap().is_empty() && error["details"].is_object(),
-            "{self:?}"
-        );
+        assert!(!error["message"].as_str().unwrap().is_empty() && error["details"].is_object(), "{self:?}");
         error["details"].clone()
     }
 }
@@ -108,11 +90,7 @@ impl Tenancyd {
 
     /// One with these arguments, a free port and a token.
     pub fn start(arguments: &[&str]) -> Self {
-        Self::spawn(
-            command(arguments)
-                .args(["--listen", "127.0.0.1:0"])
-                .env("TENANCYD_TOKEN", TOKEN),
-        )
+        Self::spawn(command(arguments).args(["--listen", "127.0.0.1:0"]).env("TENANCYD_TOKEN", TOKEN))
     }
 
     /// One that is started like this.
@@ -122,11 +100,7 @@ impl Tenancyd {
         let mut all = String::new();
         let address = loop {
             let mut line = String::new();
-            assert_ne!(
-                lines.read_line(&mut line).unwrap(),
-                0,
-                "it ended at the start: {all}"
-            );
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended at the start: {all}");
             all.push_str(&line);
             let line: Value = serde_json::from_str(&line).unwrap();
             if line["message"] == "listening" {
@@ -146,13 +120,7 @@ impl Tenancyd {
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(15)))
             .build();
-        Self {
-            child,
-            address,
-            log,
-            reader: Some(reader),
-            agent: config.into(),
-        }
+        Self { child, address, log, reader: Some(reader), agent: config.into() }
     }
 
     /// A request without a token.
@@ -162,35 +130,17 @@ impl Tenancyd {
 
     /// A request with the token.
     pub fn put(&self, path: &str, body: &str) -> Answer {
-        self.call(
-            "PUT",
-            path,
-            Some(body),
-            &[("authorization", &format!("Bearer {TOKEN}"))],
-        )
+        self.call("PUT", path, Some(body), &[("authorization", &format!("Bearer {TOKEN}"))])
     }
 
     /// A request with the token.
     pub fn delete(&self, path: &str) -> Answer {
-        self.call(
-            "DELETE",
-            path,
-            None,
-            &[("authorization", &format!("Bearer {TOKEN}"))],
-        )
+        self.call("DELETE", path, None, &[("authorization", &format!("Bearer {TOKEN}"))])
     }
 
     /// A request.
-    pub fn call(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&str>,
-        headers: &[(&str, &str)],
-    ) -> Answer {
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address));
+    pub fn call(&self, method: &str, path: &str, body: Option<&str>, headers: &[(&str, &str)]) -> Answer {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -209,9 +159,7 @@ impl Tenancyd {
     /// A connection for bytes that no client would send. It gives up before the test does.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(15)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         stream
     }
 
@@ -239,9 +187,7 @@ impl Tenancyd {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let log = self.log();
-            let mut lines = log
-                .lines()
-                .map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
             if let Some(line) = lines.find(|line| line[field] == value) {
                 return line;
             }
@@ -252,10 +198,7 @@ impl Tenancyd {
 
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 

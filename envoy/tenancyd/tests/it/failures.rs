@@ -25,23 +25,13 @@ fn a_fault_of_ours_is_logged_and_not_told() {
     let server = Tenancyd::on(&database);
     server.put("/tenants/acme", "{}");
     let other = rusqlite::Connection::open(&database).unwrap();
-    other
-        .execute_batch(
-            "PRAGMA foreign_keys = OFF; DROP TABLE names; DROP TABLE domains; DROP TABLE tenants",
-        )
-        .unwrap();
+    other.execute_batch("PRAGMA foreign_keys = OFF; DROP TABLE names; DROP TABLE domains; DROP TABLE tenants").unwrap();
     let answer = server.get("/tenants/acme");
     answer.refused(500, "INTERNAL_ERROR");
-    assert!(
-        !answer.text.contains("SQL") && !answer.text.contains("names"),
-        "{answer:?}"
-    );
+    assert!(!answer.text.contains("SQL") && !answer.text.contains("names"), "{answer:?}");
     server.get("/readyz").refused(503, "SERVICE_UNAVAILABLE");
     assert_eq!(server.get("/healthz").status, 200);
     let line = server.logged_with("code", "INTERNAL_ERROR");
-    assert!(
-        line["error"].as_str().unwrap().contains("no such table"),
-        "{line}"
-    );
+    assert!(line["error"].as_str().unwrap().contains("no such table"), "{line}");
     assert_eq!(line["level"], "ERROR");
 }

@@ -8,20 +8,8 @@ use crate::client::{TOKEN, Tenancyd, command};
 #[test]
 fn an_unknown_route_and_a_wrong_method_are_refused_in_json() {
     let server = Tenancyd::empty();
-    for path in [
-        "/",
-        "/tenant",
-        "/tenants/",
-        "/tenants/a/b",
-        "/tenants/a/domains/",
-        "//tenants",
-        "/domains",
-    ] {
-        assert_eq!(
-            server.get(path).refused(404, "NOT_FOUND"),
-            json!({"resource": "Route"}),
-            "{path}"
-        );
+    for path in ["/", "/tenant", "/tenants/", "/tenants/a/b", "/tenants/a/domains/", "//tenants", "/domains"] {
+        assert_eq!(server.get(path).refused(404, "NOT_FOUND"), json!({"resource": "Route"}), "{path}");
     }
     for (method, path, allowed) in [
         ("POST", "/tenants", "GET,HEAD"),
@@ -30,67 +18,37 @@ fn an_unknown_route_and_a_wrong_method_are_refused_in_json() {
         ("PUT", "/healthz", "GET,HEAD"),
         ("BREW", "/domains/a.example", "GET,HEAD,PUT,DELETE"),
     ] {
-        let answer = server.raw(
-            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
-        );
+        let answer = server.raw(format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
-        assert!(
-            answer.contains(&format!("allow: {allowed}\r\n")),
-            "{answer}"
-        );
-        assert!(
-            answer.contains("\r\ncontent-type: application/json\r\n"),
-            "{answer}"
-        );
-        assert!(
-            answer.contains(r#"{"error":{"code":"METHOD_NOT_ALLOWED""#),
-            "{answer}"
-        );
+        assert!(answer.contains(&format!("allow: {allowed}\r\n")), "{answer}");
+        assert!(answer.contains("\r\ncontent-type: application/json\r\n"), "{answer}");
+        assert!(answer.contains(r#"{"error":{"code":"METHOD_NOT_ALLOWED""#), "{answer}");
     }
 }
 
 #[test]
 fn a_path_that_does_not_decode_is_refused() {
     let server = Tenancyd::empty();
-    for path in [
-        "/tenants/%zz",
-        "/tenants/%",
-        "/tenants/%ff",
-        "/domains/%e2%82",
-        "/%zz",
-    ] {
-        let answer = server
-            .raw(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes());
+    for path in ["/tenants/%zz", "/tenants/%", "/tenants/%ff", "/domains/%e2%82", "/%zz"] {
+        let answer = server.raw(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 422 "), "{path}: {answer}");
-        assert!(
-            answer.contains(r#"{"error":{"code":"VALIDATION_ERROR""#),
-            "{path}: {answer}"
-        );
+        assert!(answer.contains(r#"{"error":{"code":"VALIDATION_ERROR""#), "{path}: {answer}");
     }
 }
 
 #[test]
 fn a_body_beyond_the_limit_is_refused() {
     let server = Tenancyd::empty();
-    let fits = format!(
-        r#"{{"metadata":{{"a":"{}"}}}}"#,
-        "x".repeat(256 * 1024 - 21)
-    );
+    let fits = format!(r#"{{"metadata":{{"a":"{}"}}}}"#, "x".repeat(256 * 1024 - 21));
     let too_large = format!("{fits} ");
     assert_eq!(fits.len(), 256 * 1024);
     assert_eq!(server.put("/tenants/a", &fits).status, 201);
-    assert_eq!(
-        server
-            .put("/tenants/a", &too_large)
-            .refused(413, "PAYLOAD_TOO_LARGE"),
-        json!({"maxBytes": 262_144})
-    );
+    assert_eq!(server.put("/tenants/a", &too_large).refused(413, "PAYLOAD_TOO_LARGE"), json!({"maxBytes": 262_144}));
     // Nobody says here how long the body is.
     let head = format!(
         "PUT /tenants/b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ntransfer-encoding: chunked\r\n\r\n"
     );
-    let answer =
-        server.raw(format!("{head}{:x}\r\n{too_large}\r\n0\r\n\r\n", too_large.len()).as_bytes());
+    let answer = server.raw(format!("{head}{:x}\r\n{too_large}\r\n0\r\n\r\n", too_large.len()).as_bytes());
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     server.get("/tenants/b").refused(404, "NOT_FOUND");
 }
@@ -106,17 +64,8 @@ fn a_connection_whose_body_is_left_unread_is_closed_with_a_word() {
         ("DELETE", "Bearer wrong", None, 401, None),
         ("POST", right.as_str(), Some("{}"), 405, Some("close")),
     ] {
-        let answer = server.call(
-            method,
-            "/tenants/a",
-            body,
-            &[("authorization", authorization)],
-        );
-        assert_eq!(
-            (answer.status, answer.header("connection")),
-            (status, connection),
-            "{method}"
-        );
+        let answer = server.call(method, "/tenants/a", body, &[("authorization", authorization)]);
+        assert_eq!((answer.status, answer.header("connection")), (status, connection), "{method}");
     }
 }
 
@@ -125,21 +74,16 @@ fn a_refusal_reaches_a_client_that_still_sends() {
     let server = Tenancyd::empty();
     let body = "x".repeat(2 * 1024 * 1024);
     for _ in 0..20 {
-        server
-            .put("/tenants/a", &body)
-            .refused(413, "PAYLOAD_TOO_LARGE");
-        server
-            .call("PUT", "/tenants/a", Some(&body), &[])
-            .refused(401, "UNAUTHORIZED");
+        server.put("/tenants/a", &body).refused(413, "PAYLOAD_TOO_LARGE");
+        server.call("PUT", "/tenants/a", Some(&body), &[]).refused(401, "UNAUTHORIZED");
     }
 }
 
 #[test]
 fn a_body_that_breaks_off_changes_nothing() {
     let server = Tenancyd::empty();
-    let head = format!(
-        "PUT /tenants/b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 100\r\n\r\n"
-    );
+    let head =
+        format!("PUT /tenants/b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 100\r\n\r\n");
     let mut stream = server.connect();
     stream.write_all(format!("{head}{{}}").as_bytes()).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -158,16 +102,12 @@ fn a_write_that_is_refused_leaves_its_body_unread() {
 async fn http_2_works_without_tls() {
     let server = Tenancyd::empty();
     server.put("/tenants/acme", "{}");
-    let stream = tokio::net::TcpStream::connect(&server.address)
-        .await
-        .unwrap();
+    let stream = tokio::net::TcpStream::connect(&server.address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let mut client = client.ready().await.unwrap();
     for (path, status) in [("/tenants/acme", 200), ("/tenants/nobody", 404)] {
-        let request = ureq::http::Request::get(format!("http://{}{path}", server.address))
-            .body(())
-            .unwrap();
+        let request = ureq::http::Request::get(format!("http://{}{path}", server.address)).body(()).unwrap();
         let (response, _) = client.send_request(request, true).unwrap();
         let response = response.await.unwrap();
         assert_eq!(response.status(), status);
@@ -182,31 +122,17 @@ fn a_unix_socket_serves_too_and_goes_with_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
     let listen = format!("unix:{}", socket.display());
-    let start = || {
-        Tenancyd::spawn(&mut command(&[
-            "--database",
-            ":memory:",
-            "--listen",
-            &listen,
-        ]))
-    };
+    let start = || Tenancyd::spawn(&mut command(&["--database", ":memory:", "--listen", &listen]));
     let mut killed = start();
     killed.kill();
     assert!(socket.exists());
     let server = start();
     let mut stream = UnixStream::connect(&socket).unwrap();
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let said = crate::client::failed_start(&mut command(&[
-        "--database",
-        ":memory:",
-        "--listen",
-        &listen,
-    ]));
+    let said = crate::client::failed_start(&mut command(&["--database", ":memory:", "--listen", &listen]));
     assert!(said.contains("something else already does"), "{said}");
     server.signal("TERM");
     assert_eq!(server.ended().code(), Some(0));

@@ -1,12 +1,6 @@
 //! What a client and an operator of the real binary see.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::arithmetic_side_effects,
-        reason = "a sum that overflows fails the test, as it should"
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "a sum that overflows fails the test, as it should"))]
 
 #[cfg(test)]
 mod client;
