@@ -7,7 +7,7 @@ mod callout;
 mod fields;
 mod json;
 mod protobuf;
-pub mod reader;
+mod reader;
 
 use std::collections::HashMap;
 

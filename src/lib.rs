@@ -1,4 +1,35 @@
-//! The tenancy filter.
+//! The tenancy filter: every request that goes on to the service belongs to exactly one tenant, known and active.
+//!
+//! # A request's journey
+//!
+//! Envoy calls `wasm`, the only room that speaks proxy-wasm, with the request's headers. They are bytes from a client, and
+//! [`request`] parses them once into a host, a path and a query that nothing behind it has to distrust again. The conductor
+//! is [`filter`]. It notes the headers that only the filter may set, so that a client's own never arrive, and asks each
+//! configured strategy ([`resolve`]) what it says of the request. A strategy names an identifier or a domain, or nothing;
+//! [`directory`] turns that into a tenant, from the inline list, this worker's memory, what all workers share, or a callout.
+//! While a callout is under way the request waits; its answer wakes every request that waits for it. Then the filter judges:
+//! do the strategies agree, is the tenant known and active? A request that passes goes on with a list of header changes. One
+//! that doesn't gets a [`denial`], which keeps what the client is told apart from what only the log is told.
+//!
+//! Nothing on this way has an effect of its own: verdicts are returned values, and `wasm` carries them out. What has to be
+//! answered in the middle of a decision stands behind one small trait, [`host::Host`]. So the same core runs in Envoy, in the
+//! tests on a fake host, and in the native `tenancy` command.
+//!
+//! # The rooms, in reading order
+//!
+//! 1. [`config`], the plugin's configuration, or every fault of it.
+//! 2. [`request`], header bytes → host, path, query.
+//! 3. [`tenant`], identifiers, and tenants as the directory describes them.
+//! 4. [`resolve`], the strategies.
+//! 5. [`directory`], identifier or domain → tenant.
+//! 6. [`denial`], refusals.
+//! 7. [`filter`], the conductor.
+//! 8. [`host`], what the conductor needs of the proxy.
+//! 9. `wasm`, the proxy.
+//!
+//! Dependencies point down: `wasm → filter → directory, resolve → denial, config → request, tenant`. Only `filter` and
+//! `directory` see `Host`.
+
 pub mod config;
 pub mod denial;
 pub mod directory;
