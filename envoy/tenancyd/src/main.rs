@@ -1,3 +1,134 @@
-//! tenancyd
+//! `tenancyd`: arguments, start, stop.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use tenancyd::api::{self, State};
+use tenancyd::seed;
+use tenancyd::server::{self, Address, Listener};
+use tenancyd::store::{Location, Store};
+use tenancyd::token::{self, Token};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// A directory of tenants and their domains, over HTTP, in SQLite: the companion of the envoy-tenancy filter.
+///
+/// Writes need the bearer token that the environment variable TENANCYD_TOKEN or --token-file gives; without one they are off.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where to listen: IP:PORT (port 0: any free one) or unix:PATH
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8070")]
+    listen: Address,
+    /// The SQLite file, created if it isn't there; :memory: keeps nothing
+    #[arg(long, value_name = "FILE", default_value = "tenancyd.db")]
+    database: Location,
+    /// A JSON file of tenants and domains to load at the start, over what the database has
+    #[arg(long, value_name = "FILE")]
+    seed: Option<PathBuf>,
+    /// The file that holds the bearer token for writes
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// What to log: off, error, warn, info, debug or trace, also by module (info,tenancyd::server=debug)
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: Targets,
+}
+
+/// How long a database job that outlived the stop may hold up the process's end.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = Runtime::new()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| {
+            let done = runtime.block_on(run(arguments));
+            runtime.shutdown_timeout(LAST_WAIT);
+            done
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("tenancyd: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), String> {
+    let json = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false);
+    tracing_subscriber::registry()
+        .with(arguments.log)
+        .with(json)
+        .init();
+
+    let variable = std::env::var(token::VARIABLE);
+    if matches!(variable, Err(std::env::VarError::NotUnicode(_))) {
+        return Err(format!(
+            "{}: the token has characters that no header can carry",
+            token::VARIABLE
+        ));
+    }
+    let token = Token::load(arguments.token_file.as_deref(), variable.ok().as_deref())?;
+    let listener = Listener::bind(&arguments.listen).await?;
+    let address = listener.address().map_err(|error| error.to_string())?;
+    let store = Store::open(&arguments.database)?;
+    if let Some(file) = &arguments.seed {
+        let loaded = seed::load(&store, file).await?;
+        tracing::info!(
+            tenants = loaded.tenants,
+            domains = loaded.domains,
+            "seed loaded"
+        );
+    }
+
+    // Not before: until here there is nothing to finish, and a signal may end the process as it always does.
+    let mut signals =
+        Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let writes = if token.is_some() { "token" } else { "off" };
+    let state = Arc::new(State { store, token });
+    tracing::info!(%address, database = %arguments.database, writes, "listening");
+    server::serve(listener, api::router(state.clone()), signals.next()).await;
+    let closed = state.store.close().await;
+    closed.map_err(|refusal| {
+        format!(
+            "database {}: {}",
+            arguments.database,
+            refusal.private().unwrap_or("not closed")
+        )
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The signals that ask us to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What requests bring: paths, queries and bodies, each with its bounds.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::percent_decode_str;
+
+use crate::document::{Faults, fault};
+use crate::error::Refusal;
+
+/// The largest body: a record has to travel with requests, so it should be far smaller.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+/// The longest that a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A page's length where the request doesn't say.
+const DEFAULT_LIMIT: usize = 100;
+/// The longest page.
+const MAX_LIMIT: usize = 1000;
+
+/// Refuses a path that doesn't decode, so that handlers needn't: routing would take `%zz` for itself, and answer in no JSON.
+pub async fn refuse_undecodable_path(request: Request, next: Next) -> Response {
+    match decode(request.uri().path()) {
+        Some(_) => next.run(request).await,
+        None => Refusal::invalid("path", "its percent escapes are no UTF-8 text").into_response(),
+    }
+}
+
+/// The whole body, if it is small and quick enough.
+pub async fn body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
+    let too_large = Refusal::TooLarge {
+        max_bytes: MAX_BODY_BYTES,
+    };
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(too_large);
+    }
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await;
+    let bytes = read.map_err(|_| Refusal::BodyTimeout {
+        within: BODY_TIMEOUT,
+    })?;
+    bytes.map(Vec::from).map_err(|error| {
+        // The limit shows only as the error's source; any other error is a client that went away.
+        match std::error::Error::source(&error)
+            .is_some_and(|source| source.to_string().contains("length limit"))
+        {
+            true => too_large,
+            false => Refusal::invalid("", "the body broke off"),
+        }
+    })
+}
+
+/// Which page of a list is wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Paging {
+    /// The last name of the page before.
+    pub after: Option<String>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl Paging {
+    /// `after=CURSOR&limit=N`, both optional, and nothing else. `is_name` tells a cursor that we gave from one that we didn't.
+    pub fn parse(query: Option<&str>, is_name: impl Fn(&str) -> bool) -> Result<Self, Refusal> {
+        let mut faults = Faults::new();
+        let (mut after, mut limit) = (None, None);
+        for pair in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+        {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decode(value).unwrap_or_default();
+            match key {
+                "after" if after.is_some() => fault(&mut faults, key, "given twice"),
+                "limit" if limit.is_some() => fault(&mut faults, key, "given twice"),
+                "after" => {
+                    let name = URL_SAFE_NO_PAD
+                        .decode(&value)
+                        .ok()
+                        .and_then(|bytes| String::from_utf8(bytes).ok());
+                    let name = name.filter(|name| is_name(name));
+                    if name.is_none() {
+                        fault(
+                            &mut faults,
+                            key,
+                            "not a cursor: take \"next\" of the page before",
+                        );
+                    }
+                    after = Some(name);
+                }
+                "limit" => {
+                    let number = value
+                        .parse()
+                        .ok()
+                        .filter(|number| (1..=MAX_LIMIT).contains(number));
+                    if number.is_none() {
+                        fault(
+                            &mut faults,
+                            key,
+                            format!("expected a whole number from 1 to {MAX_LIMIT}"),
+                        );
+                    }
+                    limit = Some(number);
+                }
+                _ => fault(
+                    &mut faults,
+                    "query",
+                    "unknown parameter, expected after or limit",
+                ),
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(Self {
+                after: after.flatten(),
+                limit: limit.flatten().unwrap_or(DEFAULT_LIMIT),
+            }),
+            false => Err(Refusal::Invalid(faults)),
+        }
+    }
+
+    /// The cursor after this name.
+    pub fn cursor(last: &str) -> String {
+        URL_SAFE_NO_PAD.encode(last)
+    }
+}
+
+/// A percent-encoded text, if every escape is one and the whole is UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let escaped = |rest: &str| {
+        rest.as_bytes()
+            .get(..2)
+            .is_some_and(|two| two.iter().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    if !text.split('%').skip(1).all(escaped) {
+        return None;
+    }
+    percent_decode_str(text)
+        .decode_utf8()
+        .ok()
+        .map(|decoded| decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_escapes_of_text_decode() {
+        for (text, expected) in [
+            ("/tenants/acme", Some("/tenants/acme")),
+            ("%61%2Fb", Some("a/b")),
+            ("caf%C3%A9", Some("café")),
+            ("%zz", None),
+            ("%6", None),
+            ("a%", None),
+            ("%ff", None),
+        ] {
+            assert_eq!(decode(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_asked_for_in_one_way() {
+        let paging = |query| Paging::parse(query, |name| name.starts_with('a'));
+        let cursor = Paging::cursor("acme");
+        let full = format!("limit=7&after={cursor}");
+        for (query, after, limit) in [
+            (None, None, DEFAULT_LIMIT),
+            (Some(""), None, DEFAULT_LIMIT),
+            (Some("limit=1000"), None, 1000),
+            (Some(full.as_str()), Some("acme".to_owned()), 7),
+        ] {
+            assert_eq!(paging(query).unwrap(), Paging { after, limit }, "{query:?}");
+        }
+        let foreign = format!("after={}", Paging::cursor("zebra"));
+        for (query, paths) in [
+            ("after=", vec!["after"]),
+            ("after=!!", vec!["after"]),
+            (foreign.as_str(), vec!["after"]),
+            ("limit=0", vec!["limit"]),
+            ("limit=1001", vec!["limit"]),
+            ("limit=-1&after=%zz&x=1", vec!["limit", "after", "query"]),
+            ("limit=1&limit=1", vec!["limit"]),
+        ] {
+            match paging(Some(query)) {
+                Err(Refusal::Invalid(faults)) => {
+                    assert_eq!(
+                        faults
+                            .iter()
+                            .map(|fault| fault.path.as_str())
+                            .collect::<Vec<_>>(),
+                        paths,
+                        "{query}"
+                    );
+                }
+                other => panic!("{query}: {other:?}"),
+            }
+        }
+    }
+}

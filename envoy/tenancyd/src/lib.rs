@@ -1,0 +1,25 @@
+//! `tenancyd`, the companion of the filter: a directory of tenants and their domains.
+//!
+//! A request comes in through [`server`] (connections, their bounds, the graceful stop) and meets [`api`] (routes, the
+//! request's log line, who may write). What it sent is parsed into types that can't be wrong: [`identifier`],
+//! [`domain`], [`tenant`], with [`document`] collecting every fault of a JSON text at once. [`store`] keeps them in
+//! SQLite. Whatever is refused on the way is one value of [`error::Refusal`]. [`seed`] fills the store at the start, and
+//! [`token`] is what a writer must show.
+//!
+//! What the SQL says about one subject is in one file under `store/`, and what HTTP says about it in one under `api/`;
+//! a further subject (usage, leases, connections) is one more file in each, and one more entry in the list of
+//! migrations.
+
+// Sums in a test may overflow: it fails then, as it should.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice))]
+
+pub mod api;
+pub mod document;
+pub mod domain;
+pub mod error;
+pub mod identifier;
+pub mod seed;
+pub mod server;
+pub mod store;
+pub mod tenant;
+pub mod token;

@@ -1,0 +1,128 @@
+//! The bearer token that a writer must show.
+
+use std::io::Read;
+use std::path::Path;
+
+use subtle::ConstantTimeEq;
+
+/// The environment variable that may hold it. A command line may not: every user of the machine can read those.
+pub const VARIABLE: &str = "TENANCYD_TOKEN";
+
+/// The most that a token may have; a header of a request must hold it.
+const MAX_BYTES: u64 = 4096;
+
+/// A token. It has no `Debug`, so that it can't get into a log.
+pub struct Token(Vec<u8>);
+
+impl Token {
+    /// The configured token, if there is one: from the file, or else from the environment variable's value.
+    pub fn load(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Self>, String> {
+        // `VARIABLE=` with nothing behind it is how compose files write "not set".
+        let variable = variable.map(str::trim).filter(|text| !text.is_empty());
+        match (file, variable) {
+            (Some(_), Some(_)) => Err(format!(
+                "both {VARIABLE} and --token-file are given; one of them must go"
+            )),
+            (Some(file), None) => Self::read(file).map(Some),
+            (None, Some(text)) => Self::parse(text)
+                .map(Some)
+                .map_err(|fault| format!("{VARIABLE}: {fault}")),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Whether this is what a client gave. It takes the same time wherever the two differ.
+    pub fn is(&self, given: &[u8]) -> bool {
+        self.0.ct_eq(given).into()
+    }
+
+    fn read(file: &Path) -> Result<Self, String> {
+        let mut text = String::new();
+        std::fs::File::open(file)
+            .and_then(|file| {
+                file.take(MAX_BYTES.saturating_add(3))
+                    .read_to_string(&mut text)
+            })
+            .map_err(|error| format!("token file {}: {error}", file.display()))?;
+        Self::parse(text.trim()).map_err(|fault| format!("token file {}: {fault}", file.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("the token is empty".to_owned());
+        }
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_BYTES {
+            return Err(format!("the token has more than {MAX_BYTES} bytes"));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("the token has characters that no header can carry; use letters, digits and - . _ ~ + / =".to_owned());
+        }
+        Ok(Self(text.as_bytes().to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_from_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let good = file("good", "from-file\n");
+        let (empty, spaced, long) = (
+            file("empty", "\n"),
+            file("spaced", "a b"),
+            file("long", &"x".repeat(5000)),
+        );
+        let load = |file: Option<&Path>, variable| Token::load(file, variable);
+
+        assert!(load(None, None).unwrap_or_else(|_| panic!()).is_none());
+        assert!(load(None, Some("")).unwrap_or_else(|_| panic!()).is_none());
+        assert!(load(None, Some("t")).ok().flatten().unwrap().is(b"t"));
+        assert!(
+            load(Some(&good), None)
+                .ok()
+                .flatten()
+                .unwrap()
+                .is(b"from-file")
+        );
+        assert!(
+            load(Some(&good), Some(""))
+                .ok()
+                .flatten()
+                .unwrap()
+                .is(b"from-file")
+        );
+        let missing = folder.path().join("missing");
+        for (file, variable, expected) in [
+            (Some(good.as_path()), Some("t"), "both"),
+            (Some(&empty), None, "is empty"),
+            (Some(&spaced), None, "no header"),
+            (Some(&long), None, "more than"),
+            (Some(&missing), None, "No such file"),
+            (None, Some("tö"), "no header"),
+        ] {
+            let fault = load(file, variable).err().unwrap();
+            assert!(fault.contains(expected), "{fault} is not about {expected}");
+        }
+    }
+
+    #[test]
+    fn only_the_whole_token_is_the_token() {
+        let token = Token(b"secret".to_vec());
+        for (given, expected) in [
+            ("secret", true),
+            ("secreT", false),
+            ("secre", false),
+            ("secrets", false),
+            ("", false),
+        ] {
+            assert_eq!(token.is(given.as_bytes()), expected, "{given:?}");
+        }
+    }
+}
