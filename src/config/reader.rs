@@ -66,6 +66,7 @@ impl fmt::Display for Faults {
 /// A value of the configuration, and where it stands.
 #[derive(Clone)]
 pub struct Node<'a> {
+    /// The value.
     pub value: &'a Value,
     path: String,
 }

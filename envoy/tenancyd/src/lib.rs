@@ -10,8 +10,14 @@
 //! a further subject (usage, leases, connections) is one more file in each, and one more entry in the list of
 //! migrations.
 
-// Sums in a test may overflow: it fails then, as it should.
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::string_slice,
+        reason = "a sum that overflows fails the test, as it should"
+    )
+)]
 
 pub mod api;
 pub mod document;

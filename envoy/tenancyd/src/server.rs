@@ -1,5 +1,6 @@
 //! Connections: where they come in, what bounds they have, and how they end.
 
+mod lingering;
 mod listener;
 
 use std::future::Future;
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
+use lingering::Lingering;
 pub use listener::{Address, Listener};
 
 /// The most connections at once; the next one waits to be accepted.
@@ -67,7 +69,7 @@ async fn accept(listener: &Listener, router: &Router, connections: &GracefulShut
                 continue;
             }
         };
-        let mut stream = TimeoutStream::new(stream);
+        let mut stream = TimeoutStream::new(Lingering::new(stream));
         stream.set_read_timeout(Some(READ_TIMEOUT));
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let service = TowerToHyperService::new(router.clone());

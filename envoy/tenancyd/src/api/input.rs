@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 
 use crate::document::{Faults, fault};
@@ -42,19 +43,15 @@ pub async fn body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
     if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(too_large);
     }
-    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await;
-    let bytes = read.map_err(|_| Refusal::BodyTimeout {
+    let read =
+        tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+    match read.map_err(|_| Refusal::BodyTimeout {
         within: BODY_TIMEOUT,
-    })?;
-    bytes.map(Vec::from).map_err(|error| {
-        // The limit shows only as the error's source; any other error is a client that went away.
-        match std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit"))
-        {
-            true => too_large,
-            false => Refusal::invalid("", "the body broke off"),
-        }
-    })
+    })? {
+        Ok(body) => Ok(body.to_bytes().into()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large),
+        Err(_) => Err(Refusal::invalid("", "the body broke off")),
+    }
 }
 
 /// Which page of a list is wanted.

@@ -1,0 +1,24 @@
+//! What a client and an operator of the real binary see.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        reason = "a sum that overflows fails the test, as it should"
+    )
+)]
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
+mod reads;
+#[cfg(test)]
+mod seeds;
+#[cfg(test)]
+mod writes;

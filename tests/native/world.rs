@@ -1,0 +1,201 @@
+//! A fake host: its clock moves when told, its directory answers as scripted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use envoy_tenancy::config::{Config, header_value};
+use envoy_tenancy::filter::{Filter, HeaderEdit, Step};
+use envoy_tenancy::host::{Answer, CallId, Callout, Host, RequestId};
+use envoy_tenancy::request::Head;
+use envoy_tenancy::tenant::Tenant;
+use serde_json::Value;
+
+use crate::scenarios::world::{Arrived, Asked, Directory, Outcome, Reply, Request, World};
+
+pub struct NativeWorld {
+    filter: Filter,
+    host: FakeHost,
+    directory: Directory,
+    asked: Vec<Asked>,
+    next_request: u32,
+}
+
+struct FakeHost {
+    now: Cell<SystemTime>,
+    shared: RefCell<HashMap<String, Vec<u8>>>,
+    calls: RefCell<Vec<(CallId, Callout)>>,
+    last_call: Cell<u64>,
+}
+
+impl Host for FakeHost {
+    fn now(&self) -> SystemTime {
+        self.now.get()
+    }
+
+    fn shared(&self, key: &str) -> Option<Vec<u8>> {
+        self.shared.borrow().get(key).cloned()
+    }
+
+    fn set_shared(&self, key: &str, value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.shared.borrow_mut().insert(key.to_owned(), value.to_vec()),
+            None => self.shared.borrow_mut().remove(key),
+        };
+    }
+
+    fn call(&self, callout: Callout) -> CallId {
+        let call = CallId(self.last_call.get() + 1);
+        self.last_call.set(call.0);
+        self.calls.borrow_mut().push((call, callout));
+        call
+    }
+}
+
+impl World for NativeWorld {
+    fn start(config: Value, directory: Directory) -> Self {
+        let config = Config::from_value(&config).unwrap_or_else(|faults| panic!("{faults}"));
+        let host = FakeHost {
+            now: Cell::new(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+            shared: RefCell::default(),
+            calls: RefCell::default(),
+            last_call: Cell::new(0),
+        };
+        Self { filter: Filter::new(config), host, directory, asked: Vec::new(), next_request: 1 }
+    }
+
+    fn send_all(&mut self, requests: &[Request]) -> Vec<Outcome> {
+        let mut outcomes: BTreeMap<RequestId, Outcome> = BTreeMap::new();
+        let mut heads: BTreeMap<RequestId, (&Request, Vec<(String, Vec<u8>)>)> = BTreeMap::new();
+        for request in requests {
+            let id = RequestId(self.next_request);
+            self.next_request += 1;
+            let headers = headers(request);
+            let head = Head::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())).collect());
+            let step = self.filter.request(id, &head, &self.host);
+            if step != Step::Wait {
+                outcomes.insert(id, outcome(request, &headers, step));
+            }
+            heads.insert(id, (request, headers));
+        }
+        // A domain's answer leads to another question, so there can be several rounds.
+        loop {
+            let calls = self.host.calls.take();
+            if calls.is_empty() {
+                break;
+            }
+            for (call, callout) in calls {
+                let answer = self.answer(&callout);
+                for (id, step) in self.filter.answer(call, answer, &self.host).0 {
+                    let (request, headers) = &heads[&id];
+                    assert!(outcomes.insert(id, outcome(request, headers, step)).is_none(), "{request:?} was answered twice");
+                }
+            }
+        }
+        assert_eq!(outcomes.len(), requests.len(), "a request still waits, though every callout has its answer");
+        heads.keys().for_each(|id| assert!(!self.filter.is_waiting(*id)));
+        outcomes.into_values().collect()
+    }
+
+    fn asked(&mut self) -> Vec<Asked> {
+        self.asked.clone()
+    }
+
+    fn script(&mut self, path: &str, reply: Reply) {
+        self.directory.0.insert(path.to_owned(), reply);
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.host.now.set(self.host.now.get() + time);
+    }
+}
+
+impl NativeWorld {
+    /// What Envoy would give for a callout.
+    fn answer(&mut self, callout: &Callout) -> Answer {
+        match callout.cluster.as_str() {
+            "directory" => {}
+            "refusing" => return Answer::Reply { status: 503, body: b"upstream connect error".to_vec() },
+            _ => return Answer::Failed { why: "Envoy has no cluster of that name" },
+        }
+        let headers = callout.headers.iter().map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value).into_owned()));
+        self.asked.push(Asked { path: callout.path.clone(), headers: headers.collect() });
+        match self.directory.0.get(&callout.path) {
+            None => Answer::Reply { status: 404, body: Vec::new() },
+            Some(Reply::Is(_, body)) if body.len() > 1 << 20 => Answer::Failed { why: "the answer is larger than 1 MiB" },
+            Some(Reply::Is(status, body)) => Answer::Reply { status: *status, body: body.clone() },
+            Some(Reply::Never) => Answer::Reply { status: 504, body: b"upstream request timeout".to_vec() },
+        }
+    }
+}
+
+/// The headers as Envoy gives them: pseudo-headers first, names in lower case, values without blanks at the ends.
+fn headers(request: &Request) -> Vec<(String, Vec<u8>)> {
+    let mut headers = vec![
+        (":authority".to_owned(), request.authority.clone()),
+        (":path".to_owned(), request.target.clone().into_bytes()),
+        (":method".to_owned(), request.method.as_bytes().to_vec()),
+    ];
+    headers.extend(request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.trim_ascii().to_vec())));
+    headers
+}
+
+fn outcome(request: &Request, headers: &[(String, Vec<u8>)], step: Step) -> Outcome {
+    match step {
+        Step::Wait => panic!("{request:?} waits again"),
+        Step::Forward(forwarding) => {
+            let mut headers = headers.to_vec();
+            for edit in forwarding.edits {
+                match edit {
+                    HeaderEdit::Set(name, value) => {
+                        headers.retain(|(other, _)| *other != name);
+                        headers.push((name, value));
+                    }
+                    HeaderEdit::Remove(name) => headers.retain(|(other, _)| other.as_bytes() != name),
+                }
+            }
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let target = headers.iter().find(|(name, _)| name == ":path").map(|(_, value)| text(value)).unwrap_or_default();
+            headers.retain(|(name, _)| !name.starts_with(':'));
+            let headers = headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+            Outcome {
+                status: 200,
+                headers: Vec::new(),
+                body: String::new(),
+                details: None,
+                arrived: Some(Arrived { target, headers, body_bytes: request.body.len() }),
+                log: log(forwarding.decision.as_str(), forwarding.tenant.as_deref()),
+            }
+        }
+        Step::Deny(refusal) => {
+            let denial = refusal.denial;
+            let details = denial.response_code_details().to_owned();
+            let log = log(details.trim_start_matches("tenancy_"), refusal.tenant.as_deref());
+            let mut headers: Vec<(String, String)> =
+                denial.headers().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let (mut status, mut body) = (denial.status(), denial.body());
+            // Envoy makes these of a local reply by itself.
+            if request.headers.iter().any(|(name, value)| name == "content-type" && value.starts_with(b"application/grpc")) {
+                headers.retain(|(name, _)| name != "content-type");
+                headers.push(("content-type".to_owned(), "application/grpc".to_owned()));
+                headers.push(("grpc-status".to_owned(), denial.grpc_status().to_string()));
+                headers.push(("grpc-message".to_owned(), std::mem::take(&mut body)));
+                status = 200;
+            }
+            if request.method == "HEAD" {
+                body.clear();
+            }
+            Outcome { status, headers, body, details: Some(details), arrived: None, log }
+        }
+    }
+}
+
+fn log(decision: &str, tenant: Option<&Tenant>) -> BTreeMap<String, String> {
+    let mut log = BTreeMap::from([("decision".to_owned(), decision.to_owned())]);
+    if let Some(tenant) = tenant {
+        log.insert("id".to_owned(), tenant.id.to_string());
+        log.extend(tenant.slug.as_ref().map(|slug| ("slug".to_owned(), slug.to_string())));
+        log.extend(tenant.plan().map(|plan| ("plan".to_owned(), String::from_utf8(header_value(plan)).unwrap())));
+    }
+    log
+}

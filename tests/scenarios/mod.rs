@@ -1,0 +1,75 @@
+//! Behaviours, written once against a [`World`]: a fake host, and real Envoy.
+
+pub mod agreement;
+pub mod cleaning;
+pub mod directory;
+pub mod refusals;
+pub mod strategies;
+pub mod world;
+
+/// Runs every scenario in one world: `run_scenarios!(NativeWorld)`.
+#[macro_export]
+macro_rules! run_scenarios {
+    ($world:ty) => {
+        $crate::scenarios::each_scenario!(@tests $world,
+            strategies: [
+                a_subdomain_names_the_tenant,
+                a_custom_domain_names_the_tenant,
+                a_path_names_the_tenant,
+                a_header_names_the_tenant,
+                a_query_names_the_tenant,
+                a_stripped_path_comes_with_its_prefix,
+                a_stripped_query_keeps_the_rest,
+                only_the_authority_names_the_host,
+                old_and_new_http_are_one,
+            ],
+            agreement: [
+                consistent_strategies_name_one_tenant,
+                unanimous_strategies_all_answer,
+                the_first_answer_wins,
+                a_request_without_a_tenant_may_pass,
+                excluded_paths_need_no_tenant,
+            ],
+            cleaning: [
+                a_clients_own_tenant_headers_never_arrive,
+                forwarded_fields_are_the_tenants,
+                values_that_are_not_utf8_harm_nobody,
+                the_data_model_is_forwarded,
+            ],
+            refusals: [
+                every_refusal_has_its_status_code_and_details,
+                a_head_request_is_refused_without_a_body,
+                grpc_clients_get_a_grpc_status,
+                log_fields_show_tenant_and_decision,
+            ],
+            directory: [
+                an_answer_is_kept_for_its_time,
+                only_a_404_means_does_not_exist,
+                what_is_no_answer_may_be_allowed,
+                an_unknown_tenant_is_not_asked_for_again_at_once,
+                an_old_answer_serves_while_there_is_none,
+                inline_tenants_win,
+                made_up_names_never_reach_the_directory,
+                one_question_serves_all_who_wait,
+                a_body_waits_for_the_lookup,
+                an_upgrade_is_judged_like_any_request,
+                callouts_carry_the_trace,
+                a_domain_may_be_answered_with_a_whole_tenant,
+            ],
+        );
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! each_scenario {
+    (@tests $world:ty, $($module:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
+        $(mod $module {
+            $(#[test]
+            fn $name() {
+                $crate::scenarios::$module::$name::<$world>();
+            })*
+        })*
+    };
+}
+pub use each_scenario;
