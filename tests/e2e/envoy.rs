@@ -102,9 +102,14 @@ impl EnvoyWorld {
 
 impl Envoy {
     pub fn start(bootstrap: &Value) -> Self {
+        Self::start_text(&bootstrap.to_string())
+    }
+
+    /// Starts with a configuration as YAML or JSON. Its listener is called `edge`, and it has an admin address.
+    pub fn start_text(bootstrap: &str) -> Self {
         let folder = folder();
-        let (config, log, admin_file) = (folder.join("envoy.json"), folder.join("envoy.log"), folder.join("admin"));
-        std::fs::write(&config, bootstrap.to_string()).expect("the configuration is written");
+        let (config, log, admin_file) = (folder.join("envoy.yaml"), folder.join("envoy.log"), folder.join("admin"));
+        std::fs::write(&config, bootstrap).expect("the configuration is written");
         let log_file = File::create(&log).expect("the log is written");
         let mut child = Command::new(needed("ENVOY_BIN"))
             .args(["--concurrency", "2", "--use-dynamic-base-id", "--log-level", "warning", "--config-path"])

@@ -249,3 +249,32 @@ fn refusals_keep_the_connection() {
     let connects: Vec<char> = text.lines().filter_map(|line| line.chars().last()).collect();
     assert_eq!(connects, ['1', '0', '0'], "{text}");
 }
+
+#[test]
+fn the_readmes_configuration_is_the_file_and_works() {
+    let read =
+        |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).expect("it is there");
+    let minimal = read("envoy/minimal.yaml");
+    assert!(
+        read("README.md").contains(&format!("```yaml\n{}\n```", minimal.trim_end())),
+        "the README shows another file"
+    );
+
+    let service = Upstream::start("service").expect("it starts");
+    let mut text = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n".to_owned() + &minimal;
+    for (from, to) in [
+        ("port_value: 10000", "port_value: 0"),
+        ("  - address: {socket", "  - name: edge\n    address: {socket"),
+        ("port_value: 8081", &format!("port_value: {}", service.addr.port())),
+        ("dist/tenancy.wasm", &needed("TENANCY_WASM")),
+    ] {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    let envoy = Envoy::start_text(&text);
+    let status = |host: &str| curl::send(&get(host), envoy.listener).response().status;
+    assert_eq!(status("acme.app.example.com/"), 200);
+    assert_eq!(status("globex.app.example.com/"), 403);
+    assert_eq!(status("nobody.app.example.com/"), 404);
+    assert_eq!(service.received(), 1);
+}

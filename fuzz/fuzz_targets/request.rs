@@ -1,0 +1,64 @@
+//! Any bytes as a request's header map, in the form that Envoy hands over. No panic, and nothing forged goes on.
+#![no_main]
+
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use envoy_tenancy::config::Config;
+use envoy_tenancy::filter::{Filter, HeaderEdit, Step};
+use envoy_tenancy::host::{CallId, Callout, Host, RequestId};
+use envoy_tenancy::request::{Head, header_pairs};
+use libfuzzer_sys::fuzz_target;
+use serde_json::json;
+
+struct NoHost;
+
+impl Host for NoHost {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH
+    }
+
+    fn shared(&self, _key: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn set_shared(&self, _key: &str, _value: Option<&[u8]>) {}
+
+    fn call(&self, callout: Callout) -> CallId {
+        let graphic = callout.path.bytes().all(|byte| byte.is_ascii_graphic());
+        assert!(graphic && !callout.path.contains(".."), "{:?} reached a callout", callout.path);
+        CallId(1)
+    }
+}
+
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    let config = json!({
+        "isolation": {
+            "resolution": ["subdomain", "custom_domain", "path", "header", "query"],
+            "baseDomain": ["app.example.com", "bücher.example"],
+            "stripPath": true,
+            "stripQuery": true,
+            "required": false,
+            "exclude": ["/healthz", "/assets/*"],
+            "domainLookup": {"cluster": "d", "path": "/domains/{domain}"},
+        },
+        "tenants": [{"id": "acme", "slug": "a", "metadata": {"plan": "pro"}}, {"id": "globex", "status": "suspended"}],
+        "lookupTenant": {"cluster": "d", "path": "/tenants/{tenantId}"},
+    });
+    Config::from_value(&config).expect("it is sound")
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some(pairs) = header_pairs(bytes) else { return };
+    let forged = |name: &[u8]| name == b"x-tenant-id" || name == b"x_tenant_id" || name == b"x-forwarded-prefix";
+    let sent: Vec<Vec<u8>> = pairs.iter().map(|(name, _)| name.to_vec()).filter(|name| forged(name)).collect();
+    if let Step::Forward(forwarding) = Filter::new(CONFIG.clone()).request(RequestId(1), &Head::new(pairs), &NoHost) {
+        for name in sent {
+            let gone = forwarding.edits.iter().any(|edit| match edit {
+                HeaderEdit::Set(set, _) => set.as_bytes() == name,
+                HeaderEdit::Remove(removed) => *removed == name,
+            });
+            assert!(gone, "{name:?} goes on as the client sent it");
+        }
+    }
+});
