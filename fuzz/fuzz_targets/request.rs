@@ -1,7 +1,6 @@
 //! Any bytes as a request's header map, in the form that Envoy hands over. No panic, and nothing forged goes on.
 #![no_main]
 
-use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use envoy_tenancy::config::Config;
@@ -26,12 +25,14 @@ impl Host for NoHost {
 
     fn call(&self, callout: Callout) -> CallId {
         let graphic = callout.path.bytes().all(|byte| byte.is_ascii_graphic());
-        assert!(graphic && !callout.path.contains(".."), "{:?} reached a callout", callout.path);
+        let segments: Vec<&str> = callout.path.split('/').collect();
+        let plain = segments.len() == 3 && !segments.iter().any(|segment| matches!(*segment, "." | ".."));
+        assert!(graphic && plain, "{:?} reached a callout", callout.path);
         CallId(1)
     }
 }
 
-static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+fn config() -> Config {
     let config = json!({
         "isolation": {
             "resolution": ["subdomain", "custom_domain", "path", "header", "query"],
@@ -46,13 +47,19 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         "lookupTenant": {"cluster": "d", "path": "/tenants/{tenantId}"},
     });
     Config::from_value(&config).expect("it is sound")
-});
+}
+
+thread_local! {
+    static CONFIG: Config = config();
+}
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(pairs) = header_pairs(bytes) else { return };
     let forged = |name: &[u8]| name == b"x-tenant-id" || name == b"x_tenant_id" || name == b"x-forwarded-prefix";
     let sent: Vec<Vec<u8>> = pairs.iter().map(|(name, _)| name.to_vec()).filter(|name| forged(name)).collect();
-    if let Step::Forward(forwarding) = Filter::new(CONFIG.clone()).request(RequestId(1), &Head::new(pairs), &NoHost) {
+    if let Step::Forward(forwarding) =
+        Filter::new(CONFIG.with(Config::clone)).request(RequestId(1), &Head::new(pairs), &NoHost)
+    {
         for name in sent {
             let gone = forwarding.edits.iter().any(|edit| match edit {
                 HeaderEdit::Set(set, _) => set.as_bytes() == name,
