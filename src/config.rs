@@ -13,14 +13,14 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-pub use self::callout::{DomainLookup, LookupTenant, OnError, Source, Template};
+pub use self::callout::{CustomResolver, DomainLookup, LookupTenant, OnError, Source, Template};
 pub use self::fields::{Exclude, Field, Forward, HeaderName, Label, PathPrefix, header_value};
 pub use self::reader::{Fault, Faults};
 use self::reader::{Node, OneOrMany, Setting, choice, settings, unknown};
 use crate::request::HostName;
 use crate::tenant::{Identifier, Status, Tenant};
 
-const WITH_TOKENS: &str = "is not in this version; the strategies jwt and custom come with the next";
+const WITH_TOKENS: &str = "is not in this version; the strategy jwt comes with the next";
 const WITH_THE_DIRECTORY: &str = "is not in this version; it comes with snapshots of the directory";
 const WITH_QUOTAS: &str = "is not in this version; it comes with quotas";
 const WITH_WEBSOCKET: &str = "is not in this version; it comes with WebSocket authentication by message";
@@ -122,6 +122,8 @@ settings! {
         default "stripQuery" => strip_query: bool = false,
         /// custom_domain: the service that knows which tenant a domain belongs to.
         optional "domainLookup" => domain_lookup: DomainLookup,
+        /// custom: the team's own resolver.
+        optional "customResolver" => custom_resolver: CustomResolver,
         /// Whether a request must name a tenant. If not, one that names none passes, without tenant headers.
         default "required" => required: bool = true,
         /// Paths that belong to no tenant: whole paths, or with /* at the end all below.
@@ -130,7 +132,6 @@ settings! {
     later {
         "jwt": WITH_TOKENS,
         "jwtClaim": WITH_TOKENS,
-        "customResolver": WITH_TOKENS,
     }
     check(section) {
         let listed = |strategy: Resolution| resolution.as_ref().is_some_and(|list| list.0.contains(&strategy));
@@ -139,6 +140,9 @@ settings! {
         }
         if listed(Resolution::CustomDomain) && !section.has("domainLookup") {
             section.fault("domainLookup", "is missing: the strategy custom_domain needs it");
+        }
+        if listed(Resolution::Custom) && !section.has("customResolver") {
+            section.fault("customResolver", "is missing: the strategy custom needs it");
         }
         let unanimous = agreement == Some(Agreement::Unanimous);
         if unanimous && listed(Resolution::Subdomain) && listed(Resolution::CustomDomain) {
@@ -167,7 +171,7 @@ impl Setting for Resolutions {
         let mut sound = true;
         for (index, strategy) in list.iter().enumerate() {
             let name = strategy.as_str();
-            if matches!(strategy, Resolution::Jwt | Resolution::Custom) {
+            if *strategy == Resolution::Jwt {
                 node.fault(faults, format!("{name} {WITH_TOKENS}"));
                 sound = false;
             }

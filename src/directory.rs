@@ -8,6 +8,7 @@
 //! However many requests miss on one name at once, there is one callout for it in each worker.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,15 +36,40 @@ pub enum Key {
     Tenant(Identifier),
     /// A tenant's own domain.
     Domain(HostName),
+    /// A question to the team's own resolver, by its digest.
+    Custom([u8; 32]),
 }
 
 impl Key {
+    /// What goes into the service's path.
     fn name(&self) -> &str {
         match self {
             Self::Tenant(identifier) => identifier.as_str(),
             Self::Domain(domain) => domain.as_str(),
+            Self::Custom(_) => "",
         }
     }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(identifier) => write!(f, "the lookup of tenant {identifier}"),
+            Self::Domain(domain) => write!(f, "the lookup of domain {domain}"),
+            Self::Custom(_) => f.write_str("the custom resolver"),
+        }
+    }
+}
+
+/// Who looks something up.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The request.
+    pub id: RequestId,
+    /// The headers of its trace, which a callout for it carries on.
+    pub trace: &'a [(&'static str, Vec<u8>)],
+    /// What it would ask the team's own resolver.
+    pub question: Option<&'a [u8]>,
 }
 
 /// What the directory says.
@@ -109,15 +135,17 @@ pub struct Directory {
     inline: HashMap<Identifier, Rc<Tenant>>,
     tenants: Option<Service>,
     domains: Option<Service>,
+    custom: Option<Service>,
     memory: Cache<Key, Held>,
     unknown: Cache<Key, SystemTime>,
     flights: HashMap<CallId, Flight>,
     calls: HashMap<Key, CallId>,
 }
 
-/// A service to ask, and the prefix under which workers share its answers.
+/// A service to ask.
 struct Service {
     source: Source,
+    /// Under which workers share its answers.
     shared_prefix: String,
     in_flight: usize,
 }
@@ -128,6 +156,15 @@ impl Service {
         let mut hasher = DefaultHasher::new();
         (&source.cluster, source.path.fill("")).hash(&mut hasher);
         Self { shared_prefix: format!("tenancy:1:{:016x}:", hasher.finish()), source, in_flight: 0 }
+    }
+
+    /// Where workers share the answer: for names that the directory knows, of which there are only so many, and never for
+    /// what clients make up.
+    fn shared_key(&self, key: &Key) -> Option<String> {
+        match key {
+            Key::Tenant(_) | Key::Domain(_) => Some([&self.shared_prefix, key.name()].concat()),
+            Key::Custom(_) => None,
+        }
     }
 }
 
@@ -145,6 +182,7 @@ impl Directory {
             inline,
             tenants: config.lookup_tenant.as_ref().map(|settings| Service::new(settings.into())),
             domains: config.isolation.domain_lookup.as_ref().map(|settings| Service::new(settings.into())),
+            custom: config.isolation.custom_resolver.as_ref().map(|settings| Service::new(settings.into())),
             memory: Cache::new(MEMORY_ENTRIES),
             unknown: Cache::new(UNKNOWN_ENTRIES),
             flights: HashMap::new(),
@@ -152,14 +190,8 @@ impl Directory {
         }
     }
 
-    /// Looks a name up for a request. `trace` gives the headers that a callout for it carries.
-    pub fn find(
-        &mut self,
-        key: &Key,
-        request: RequestId,
-        trace: &[(&'static str, Vec<u8>)],
-        host: &dyn Host,
-    ) -> Lookup {
+    /// Looks a name up for a request.
+    pub fn find(&mut self, key: &Key, asker: Asker<'_>, host: &dyn Host) -> Lookup {
         if let Key::Tenant(identifier) = key
             && let Some(tenant) = self.inline.get(identifier)
         {
@@ -168,6 +200,7 @@ impl Directory {
         let service = match key {
             Key::Tenant(_) => &mut self.tenants,
             Key::Domain(_) => &mut self.domains,
+            Key::Custom(_) => &mut self.custom,
         };
         // Without a service the inline list is all there is, and what isn't in it doesn't exist.
         let Some(service) = service else { return Lookup::Unknown };
@@ -175,8 +208,9 @@ impl Directory {
 
         let mut held = self.memory.get(key).cloned();
         if !held.as_ref().is_some_and(|held| held.serves(&service.source, now)) {
-            let shared_key = [&service.shared_prefix, key.name()].concat();
-            if let Some(shared) = host.shared(&shared_key).and_then(|bytes| Held::from_bytes(key, &bytes))
+            let shared_key = service.shared_key(key);
+            let shared = shared_key.and_then(|shared_key| Held::from_bytes(key, &host.shared(&shared_key)?));
+            if let Some(shared) = shared
                 && held.as_ref().is_none_or(|held| held.asked_at < shared.asked_at)
             {
                 self.memory.insert(key.clone(), shared.clone());
@@ -194,7 +228,7 @@ impl Directory {
         }
 
         if let Some(flight) = self.calls.get(key).and_then(|call| self.flights.get_mut(call)) {
-            flight.waiting.push(request);
+            flight.waiting.push(asker.id);
             return Lookup::Waiting;
         }
         if service.in_flight >= service.source.max_in_flight {
@@ -206,12 +240,13 @@ impl Directory {
         let call = host.call(Callout {
             cluster: service.source.cluster.clone(),
             path: service.source.path.fill(key.name()),
-            headers: trace.to_vec(),
+            body: asker.question.filter(|_| matches!(key, Key::Custom(_))).map(<[u8]>::to_vec),
+            headers: asker.trace.to_vec(),
             timeout: service.source.timeout,
         });
         service.in_flight = service.in_flight.saturating_add(1);
         self.calls.insert(key.clone(), call);
-        self.flights.insert(call, Flight { key: key.clone(), asked_at: now, waiting: vec![request] });
+        self.flights.insert(call, Flight { key: key.clone(), asked_at: now, waiting: vec![asker.id] });
         Lookup::Waiting
     }
 
@@ -222,22 +257,27 @@ impl Directory {
         let service = match &key {
             Key::Tenant(_) => self.tenants.as_mut(),
             Key::Domain(_) => self.domains.as_mut(),
+            Key::Custom(_) => self.custom.as_mut(),
         }?;
         service.in_flight = service.in_flight.saturating_sub(1);
-        let shared_key = [&service.shared_prefix, key.name()].concat();
+        let shared_key = service.shared_key(&key);
 
         let (lookup, fault) = match read(&key, answer) {
             Ok(Some(found)) => {
                 let lookup = Lookup::from(&found);
                 let held = Held { asked_at, found, hold_until: None };
-                host.set_shared(&shared_key, Some(&held.to_bytes()));
-                self.memory.insert(key.clone(), held);
+                if let Some(shared_key) = shared_key {
+                    host.set_shared(&shared_key, Some(&held.to_bytes()));
+                }
+                if held.may_serve_stale(&service.source, asked_at) {
+                    self.memory.insert(key.clone(), held);
+                }
                 self.unknown.remove(&key);
                 (lookup, None)
             }
             Ok(None) => {
                 // Whatever was held of it is over for every worker, not for this one alone.
-                if host.shared(&shared_key).is_some() {
+                if let Some(shared_key) = shared_key.filter(|shared_key| host.shared(shared_key).is_some()) {
                     host.set_shared(&shared_key, None);
                 }
                 self.memory.remove(&key);
@@ -283,7 +323,7 @@ impl Held {
     fn from_bytes(key: &Key, bytes: &[u8]) -> Option<Self> {
         let mut value: Value = serde_json::from_slice(bytes).ok()?;
         let asked_at = UNIX_EPOCH.checked_add(Duration::from_millis(value.get("askedAt")?.as_u64()?))?;
-        let found = found(key, value.get_mut("answer")?.take()).ok()?;
+        let found = found(key, value.get_mut("answer")?.take()).ok()??;
         Some(Self { asked_at, found, hold_until: None })
     }
 }
@@ -300,31 +340,36 @@ fn read(key: &Key, answer: Answer) -> Result<Option<Found>, String> {
         Answer::Reply { status: 200, body } => {
             let value =
                 serde_json::from_slice(&body).map_err(|_| "answered 200 with a body that is not JSON".to_owned())?;
-            found(key, value).map(Some).map_err(|why| format!("answered 200 with a body that {why}"))
+            found(key, value).map_err(|why| format!("answered 200 with a body that {why}"))
         }
         Answer::Reply { status, .. } => Err(format!("answered {status}")),
         Answer::Failed { why } => Err(format!("failed: {why}")),
     }
 }
 
-fn found(key: &Key, value: Value) -> Result<Found, &'static str> {
+/// Reads the body of a 200: what was asked for, or where the team's own resolver says so, nothing.
+fn found(key: &Key, value: Value) -> Result<Option<Found>, &'static str> {
+    let named = |name: &Value| match name.as_str().and_then(|name| Identifier::parse(name.as_bytes())) {
+        Some(identifier) => Ok(Some(Found::Named(identifier))),
+        None => Err("has a tenantId that is not an identifier"),
+    };
     match key {
         Key::Tenant(asked) => {
             let tenant = Tenant::parse(value)?;
             // An answer about somebody else, from a cache or a mistaken service, must not become this request's tenant.
-            if tenant.answers_to(asked) {
-                Ok(Found::Tenant(Rc::new(tenant)))
-            } else {
-                Err("is another tenant than the one asked for")
+            if !tenant.answers_to(asked) {
+                return Err("is another tenant than the one asked for");
             }
+            Ok(Some(Found::Tenant(Rc::new(tenant))))
         }
         Key::Domain(_) => match value.get("tenantId") {
-            Some(name) if value.get("id").is_none() => name
-                .as_str()
-                .and_then(|name| Identifier::parse(name.as_bytes()))
-                .map(Found::Named)
-                .ok_or("has a tenantId that is not an identifier"),
-            _ => Tenant::parse(value).map(|tenant| Found::Tenant(Rc::new(tenant))),
+            Some(name) if value.get("id").is_none() => named(name),
+            _ => Ok(Some(Found::Tenant(Rc::new(Tenant::parse(value)?)))),
+        },
+        Key::Custom(_) => match value.get("tenantId") {
+            Some(Value::Null) => Ok(None),
+            Some(name) => named(name),
+            None => Err("has no tenantId"),
         },
     }
 }

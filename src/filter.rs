@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::{Agreement, Config, DataModel, HeaderName, OnError, Resolution, header_value};
 use crate::denial::Denial;
-use crate::directory::{Directory, Key, Lookup};
+use crate::directory::{Asker, Directory, Key, Lookup};
 use crate::host::{Answer, CallId, Host, RequestId};
 use crate::request::Head;
 use crate::resolve::{Claim, claim};
@@ -111,6 +111,8 @@ struct Pending {
     forged: Vec<Vec<u8>>,
     rewrite: Rewrite,
     trace: Vec<(&'static str, Vec<u8>)>,
+    /// What the team's own resolver is asked.
+    question: Option<Vec<u8>>,
 }
 
 /// What has become of one strategy's claim.
@@ -167,14 +169,19 @@ impl Filter {
         if isolation.exclude.iter().any(|exclude| exclude.covers(&head.target)) {
             return pass(Decision::Excluded, forged);
         }
-        let state = |strategy: Resolution| match claim(strategy, isolation, head) {
+        let mut question = None;
+        let mut state = |strategy: Resolution| match claim(strategy, isolation, head) {
             Claim::Absent => State::Absent,
             Claim::Ambiguous => State::Ambiguous,
             Claim::Tenant(identifier) => State::Ask(Key::Tenant(identifier)),
             Claim::Domain(domain) => State::Ask(Key::Domain(domain)),
+            Claim::Custom(asked) => {
+                question = Some(asked.body);
+                State::Ask(Key::Custom(asked.digest))
+            }
         };
         let claims = isolation.resolution.0.iter().map(|strategy| (*strategy, state(*strategy))).collect();
-        let mut pending = Pending { claims, forged, rewrite: self.rewrite(head), trace: trace(head) };
+        let mut pending = Pending { claims, forged, rewrite: self.rewrite(head), trace: trace(head), question };
         let step = self.advance(id, &mut pending, host);
         if step == Step::Wait {
             self.waiting.insert(id, pending);
@@ -206,7 +213,7 @@ impl Filter {
                 step => steps.push((id, step)),
             }
         }
-        let fault = landed.fault.map(|why| format!("the lookup of {:?} {why}", landed.key));
+        let fault = landed.fault.map(|why| format!("{} {why}", landed.key));
         (steps, fault)
     }
 
@@ -229,9 +236,10 @@ impl Filter {
 
     /// The first strategy that answers decides. One that can't tell yet, or at all, is never passed over.
     fn first(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
-        let Pending { claims, trace, .. } = pending;
+        let Pending { claims, trace, question, .. } = pending;
+        let asker = Asker { id, trace, question: question.as_deref() };
         for (strategy, state) in claims {
-            self.look_up(state, id, trace, host);
+            self.look_up(state, asker, host);
             match state {
                 State::Absent => {}
                 State::Ambiguous => return refuse(Denial::TenantAmbiguous(*strategy)),
@@ -257,8 +265,9 @@ impl Filter {
         if unanimous && pending.claims.iter().any(|(_, state)| *state == State::Absent) {
             return refuse(Denial::TenantNotFound(None));
         }
+        let asker = Asker { id, trace: &pending.trace, question: pending.question.as_deref() };
         for (_, state) in &mut pending.claims {
-            self.look_up(state, id, &pending.trace, host);
+            self.look_up(state, asker, host);
         }
         let states = || pending.claims.iter().map(|(_, state)| state);
         if states().any(|state| matches!(state, State::Waiting(_) | State::Ask(_))) {
@@ -293,10 +302,10 @@ impl Filter {
     }
 
     /// Looks up what a claim names, if that is yet to be done.
-    fn look_up(&mut self, state: &mut State, id: RequestId, trace: &[(&'static str, Vec<u8>)], host: &dyn Host) {
-        // A domain leads to a name, and a name to a tenant; nothing leads further.
+    fn look_up(&mut self, state: &mut State, asker: Asker<'_>, host: &dyn Host) {
+        // A domain or a resolver's answer leads to a name, and a name to a tenant; nothing leads further.
         while let State::Ask(key) = state {
-            let lookup = self.directory.find(key, id, trace, host);
+            let lookup = self.directory.find(key, asker, host);
             *state = State::from_lookup(key.clone(), lookup);
         }
     }
@@ -396,8 +405,9 @@ impl State {
         match (lookup, key) {
             (Lookup::Tenant(tenant), _) => Self::Tenant(tenant),
             (Lookup::Named(identifier), _) => Self::Ask(Key::Tenant(identifier)),
-            // A host that is nobody's custom domain names no tenant; there may be other ways in which the request does.
-            (Lookup::Unknown, Key::Domain(_)) => Self::Absent,
+            // A host that is nobody's custom domain names no tenant, nor does a resolver that says so; there may be other ways
+            // in which the request does.
+            (Lookup::Unknown, Key::Domain(_) | Key::Custom(_)) => Self::Absent,
             (Lookup::Unknown, key) => Self::Unknown(key),
             (Lookup::Unavailable(on_error), _) => Self::Unavailable(on_error),
             (Lookup::Waiting, key) => Self::Waiting(key),
@@ -433,7 +443,7 @@ fn trace(head: &Head<'_>) -> Vec<(&'static str, Vec<u8>)> {
 fn not_found(key: &Key) -> Denial {
     match key {
         Key::Tenant(identifier) => Denial::TenantNotFound(Some(identifier.clone())),
-        Key::Domain(_) => Denial::TenantNotFound(None),
+        Key::Domain(_) | Key::Custom(_) => Denial::TenantNotFound(None),
     }
 }
 

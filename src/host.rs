@@ -10,13 +10,15 @@ pub struct RequestId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallId(pub u64);
 
-/// A question to another service over HTTP.
+/// A question to another service over HTTP: a GET, or with a body a POST of JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callout {
     /// The Envoy cluster to ask.
     pub cluster: String,
     /// The request target.
     pub path: String,
+    /// JSON to post.
+    pub body: Option<Vec<u8>>,
     /// Headers beside the method, path and authority: the trace of the request that asks.
     pub headers: Vec<(&'static str, Vec<u8>)>,
     /// The bound on the wait.

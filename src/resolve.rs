@@ -1,6 +1,9 @@
 //! The strategies: a request → what each of them says of its tenant. Pure; who the tenant is, the directory knows.
 
-use crate::config::{Isolation, Resolution};
+use hmac_sha256::Hash;
+use serde_json::{Map, Value, json};
+
+use crate::config::{CustomResolver, Isolation, Resolution};
 use crate::request::{Head, HostName};
 use crate::tenant::Identifier;
 
@@ -13,8 +16,20 @@ pub enum Claim {
     Tenant(Identifier),
     /// It names a domain, which the directory has to turn into a tenant, or not.
     Domain(HostName),
+    /// The team's own resolver has to say.
+    Custom(Question),
     /// It gives several values, so that two readers could read two tenants.
     Ambiguous,
+}
+
+/// What the team's own resolver is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The same for questions that have one answer. A digest, so that what a client sends takes no memory, and a key that
+    /// a header holds is nowhere kept.
+    pub digest: [u8; 32],
+    /// The question as JSON.
+    pub body: Vec<u8>,
 }
 
 /// What a strategy says of a request.
@@ -28,8 +43,12 @@ pub fn claim(strategy: Resolution, isolation: &Isolation, head: &Head<'_>) -> Cl
         },
         Resolution::Header => header(isolation, head),
         Resolution::Query => query(isolation, head),
-        // The configuration refuses these two until they are here.
-        Resolution::Jwt | Resolution::Custom => Claim::Absent,
+        Resolution::Custom => match &isolation.custom_resolver {
+            Some(resolver) => Claim::Custom(question(resolver, head)),
+            None => Claim::Absent,
+        },
+        // The configuration refuses it until it is here.
+        Resolution::Jwt => Claim::Absent,
     }
 }
 
@@ -74,6 +93,43 @@ fn query(isolation: &Isolation, head: &Head<'_>) -> Claim {
         (Some(_), Some(_)) => Claim::Ambiguous,
         (Some(value), None) => Identifier::parse(value.as_bytes()).map_or(Claim::Absent, Claim::Tenant),
     }
+}
+
+/// The request as the resolver is told of it. Where answers are kept they are one for all requests with the same values of
+/// the listed headers; else for the same question.
+fn question(resolver: &CustomResolver, head: &Head<'_>) -> Question {
+    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+    let mut headers = Map::new();
+    let mut digest = Hash::new();
+    for name in resolver.headers.iter().map(|name| name.as_str()) {
+        // Several headers of one name are one list, says RFC 9110, section 5.3.
+        let values: Vec<&[u8]> = head.values(name).collect();
+        // Lengths keep two headers apart, and a header that is empty from one that isn't there.
+        digest.update(values.len().to_le_bytes());
+        for value in &values {
+            digest.update(value.len().to_le_bytes());
+            digest.update(value);
+        }
+        if !values.is_empty() {
+            headers.insert(name.to_owned(), text(&values.join(&b", "[..])));
+        }
+    }
+    let method = head.values(":method").next().unwrap_or_default();
+    let target = match head.target.query {
+        Some(query) => [head.target.path, b"?", query].concat(),
+        None => head.target.path.to_vec(),
+    };
+    let body = json!({
+        "method": text(method),
+        "authority": text(head.authority),
+        "path": text(&target),
+        "headers": headers,
+    });
+    let body = body.to_string().into_bytes();
+    if resolver.cache_seconds.is_none() {
+        digest.update(&body);
+    }
+    Question { digest: digest.finalize(), body }
 }
 
 #[cfg(test)]

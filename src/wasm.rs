@@ -264,16 +264,20 @@ impl Envoy {
     }
 
     fn send(&self, call: CallId, callout: &Callout) -> Result<(), &'static str> {
+        let body = callout.body.as_deref();
         let mut headers = vec![
-            (":method", "GET"),
+            (":method", if body.is_some() { "POST" } else { "GET" }),
             (":path", callout.path.as_str()),
             (":authority", callout.cluster.as_str()),
             ("accept", "application/json"),
         ];
+        if body.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
         // The SDK takes header values as text; a trace header that isn't text is nobody's trace.
         headers
             .extend(callout.headers.iter().filter_map(|(name, value)| Some((*name, std::str::from_utf8(value).ok()?))));
-        match proxy_wasm::hostcalls::dispatch_http_call(&callout.cluster, headers, None, Vec::new(), callout.timeout) {
+        match proxy_wasm::hostcalls::dispatch_http_call(&callout.cluster, headers, body, Vec::new(), callout.timeout) {
             Ok(token) => {
                 self.sent.borrow_mut().insert(token, call);
                 Ok(())

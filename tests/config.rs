@@ -41,7 +41,7 @@ fn whole() -> Value {
     json!({
         "isolation": {
             "strategy": "hybrid",
-            "resolution": ["subdomain", "custom-domain", "path", "header", "query"],
+            "resolution": ["subdomain", "custom-domain", "path", "header", "query", "custom"],
             "agreement": "first",
             "baseDomain": ["app.example.com", "bücher.example"],
             "reservedSubdomains": ["www", "7"],
@@ -52,6 +52,10 @@ fn whole() -> Value {
             "stripQuery": false,
             "domainLookup": {
                 "cluster": "tenancyd", "path": "/domains/{domain}", "timeoutMs": 500, "cacheSeconds": 60,
+                "staleSeconds": 300, "negativeSeconds": 5, "maxInFlight": 64, "onError": "deny",
+            },
+            "customResolver": {
+                "cluster": "resolver", "path": "/resolve?x=1", "headers": ["x-api-key"], "timeoutMs": 500, "cacheSeconds": 10,
                 "staleSeconds": 300, "negativeSeconds": 5, "maxInFlight": 64, "onError": "deny",
             },
             "required": true,
@@ -123,15 +127,12 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         ),
         (
             with("/isolation/resolution", json!(["jwt", "custom"])),
-            vec![
-                "isolation.resolution: jwt is not in this version; the strategies jwt and custom come with the next",
-                "isolation.resolution: custom is not in this version; the strategies jwt and custom come with the next",
-            ],
+            vec!["isolation.resolution: jwt is not in this version; the strategy jwt comes with the next"],
             false,
         ),
         (
             with("/isolation/jwtClaim", json!("tenant_id")),
-            vec!["isolation.jwtClaim: is not in this version; the strategies jwt and custom come with the next"],
+            vec!["isolation.jwtClaim: is not in this version; the strategy jwt comes with the next"],
             true,
         ),
         (with("/quotas", json!([])), vec!["quotas: is not in this version; it comes with quotas"], true),
@@ -146,8 +147,9 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             true,
         ),
         (
-            with("/isolation/resolution", json!(["subdomain", "custom_domain"])),
+            with("/isolation/resolution", json!(["subdomain", "custom_domain", "custom"])),
             vec![
+                "isolation.customResolver: is missing: the strategy custom needs it",
                 "isolation.baseDomain: is missing: the strategy subdomain needs it",
                 "isolation.domainLookup: is missing: the strategy custom_domain needs it",
             ],
@@ -180,7 +182,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         (
             with("/isolation/base_domain", json!("a.example")),
             vec![
-                "isolation.base_domain: unknown key \"base_domain\", expected one of: strategy, resolution, agreement, baseDomain, reservedSubdomains, pathPrefix, stripPath, headerName, queryParam, stripQuery, domainLookup, required, exclude; did you mean \"baseDomain\"?",
+                "isolation.base_domain: unknown key \"base_domain\", expected one of: strategy, resolution, agreement, baseDomain, reservedSubdomains, pathPrefix, stripPath, headerName, queryParam, stripQuery, domainLookup, customResolver, required, exclude; did you mean \"baseDomain\"?",
             ],
             true,
         ),
@@ -252,6 +254,27 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
                 "tenants[0].status: unknown status \"suspnded\", expected one of: active, suspended, inactive; did you mean \"suspended\"?",
             ],
             true,
+        ),
+        (
+            with(
+                "/isolation/customResolver",
+                json!({"cluster": "c", "path": "resolve", "headers": ["host", ""], "staleSeconds": 1, "negativeSeconds": 1}),
+            ),
+            vec![
+                "isolation.customResolver.path: must start with /",
+                "isolation.customResolver.headers[0]: is a header that says how the message is sent, and can't carry a tenant",
+                "isolation.customResolver.headers[1]: must not be empty",
+                "isolation.customResolver.staleSeconds: means nothing without cacheSeconds",
+                "isolation.customResolver.negativeSeconds: means nothing without cacheSeconds",
+            ],
+            true,
+        ),
+        (
+            with("/isolation/customResolver", json!({"cluster": "c", "path": "/resolve", "cacheSeconds": 1})),
+            vec![
+                "isolation.customResolver.cacheSeconds: would give every request the first one's tenant: list the headers that tell them apart",
+            ],
+            false,
         ),
     ];
     let domain = "isolation.baseDomain: expected a domain name, without a port (app.example.com), found the string";

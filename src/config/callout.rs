@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::fields::HeaderName;
 use super::reader::{Faults, Node, Setting, Whole, choice, settings};
 
 const WITH_THE_DIRECTORY: &str = super::WITH_THE_DIRECTORY;
@@ -70,6 +71,44 @@ settings! {
     }
 }
 
+settings! {
+    /// The team's own resolver: a POST of the request's method, authority, path and listed headers gives
+    /// `{"tenantId":"acme"}`, or 404 or `{"tenantId":null}` for none.
+    pub struct CustomResolver {
+        /// The Envoy cluster to ask.
+        required "cluster" => cluster: String,
+        /// The path to ask for.
+        required "path" => path: PlainPath,
+        /// The request's headers that it is told of. No other header ever reaches it.
+        default "headers" => headers: Vec<HeaderName> = Vec::new(),
+        /// Milliseconds that an answer may take.
+        default "timeoutMs" => timeout_ms: TimeoutMs = Whole(500),
+        /// Seconds for which an answer holds for every request with the same values of those headers. Left out, every request
+        /// is a question of its own.
+        optional "cacheSeconds" => cache_seconds: AgeSeconds,
+        /// Seconds more that an answer may serve while the resolver gives none; only with cacheSeconds.
+        default "staleSeconds" => stale_seconds: AgeSeconds = Whole(300),
+        /// Seconds for which "none" holds; only with cacheSeconds.
+        default "negativeSeconds" => negative_seconds: AgeSeconds = Whole(5),
+        /// How many callouts a worker may have under way; a question beyond that is refused with 503.
+        default "maxInFlight" => max_in_flight: Whole<1, 100_000> = Whole(64),
+        /// What a request gets when the resolver gives no answer and nothing held may serve.
+        default "onError" => on_error: OnError = OnError::Deny,
+    }
+    check(section) {
+        if !section.has("cacheSeconds") {
+            for key in ["staleSeconds", "negativeSeconds"] {
+                if section.has(key) {
+                    section.fault(key, "means nothing without cacheSeconds");
+                }
+            }
+        }
+        if section.has("cacheSeconds") && headers.as_ref().is_some_and(Vec::is_empty) {
+            section.fault("cacheSeconds", "would give every request the first one's tenant: list the headers that tell them apart");
+        }
+    }
+}
+
 /// A service that turns a name into an answer, whichever kind of name it is.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -112,6 +151,23 @@ macro_rules! source {
 source!(LookupTenant);
 source!(DomainLookup);
 
+impl From<&CustomResolver> for Source {
+    fn from(from: &CustomResolver) -> Self {
+        // Without an age, every answer is too old as soon as it is here.
+        let cached = |seconds: u64| Duration::from_secs(if from.cache_seconds.is_some() { seconds } else { 0 });
+        Self {
+            cluster: from.cluster.clone(),
+            path: Template { before: from.path.0.clone(), after: String::new() },
+            timeout: Duration::from_millis(from.timeout_ms.0),
+            cache: cached(from.cache_seconds.map_or(0, |seconds| seconds.0)),
+            stale: cached(from.stale_seconds.0),
+            negative: cached(from.negative_seconds.0),
+            max_in_flight: usize::try_from(from.max_in_flight.0).unwrap_or(usize::MAX),
+            on_error: from.on_error,
+        }
+    }
+}
+
 /// A path with one placeholder, cut at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -127,17 +183,8 @@ impl Template {
 
     fn read(node: &Node<'_>, faults: &mut Faults, placeholder: &str) -> Option<Self> {
         let text = String::read(node, faults)?;
-        let mut sound = true;
-        if !text.starts_with('/') {
-            node.fault(faults, "must start with /");
-            sound = false;
-        }
-        if text.bytes().any(|b| !b.is_ascii_graphic() || b == b'#') {
-            node.fault(faults, "holds a character that a path can't: escape it with %");
-            sound = false;
-        }
-        let cut = text.split_once(placeholder);
-        match cut {
+        let sound = is_path(&text, node, faults);
+        match text.split_once(placeholder) {
             Some((before, after)) if !before.contains(['{', '}']) && !after.contains(['{', '}']) => {
                 return sound.then(|| Self { before: before.to_owned(), after: after.to_owned() });
             }
@@ -145,6 +192,34 @@ impl Template {
             None => node.fault(faults, format!("needs the placeholder {placeholder}")),
         }
         None
+    }
+}
+
+fn is_path(text: &str, node: &Node<'_>, faults: &mut Faults) -> bool {
+    let mut sound = true;
+    if !text.starts_with('/') {
+        node.fault(faults, "must start with /");
+        sound = false;
+    }
+    if text.bytes().any(|b| !b.is_ascii_graphic() || b == b'#') {
+        node.fault(faults, "holds a character that a path can't: escape it with %");
+        sound = false;
+    }
+    sound
+}
+
+/// A path that is asked for as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainPath(pub String);
+
+impl Setting for PlainPath {
+    fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
+        let text = String::read(node, faults)?;
+        is_path(&text, node, faults).then_some(Self(text))
+    }
+
+    fn schema() -> Value {
+        json!({"type": "string", "pattern": r"^/[^#\s]*$"})
     }
 }
 

@@ -46,12 +46,16 @@ impl Scripted {
 
 async fn answer(State(state): State<Arc<Mutex<Script>>>, request: Request) -> Response<Body> {
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let is_post = request.method() == "POST";
     let headers = request.headers().iter();
     let headers =
         headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let headers = headers.collect();
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
+    let body = is_post.then(|| String::from_utf8_lossy(&body).into_owned());
     let reply = {
         let mut script = lock(&state);
-        script.asked.push(Asked { path: path.clone(), headers: headers.collect() });
+        script.asked.push(Asked { path: path.clone(), headers, body });
         script.directory.0.get(&path).cloned()
     };
     // A lookup takes its time, so that requests sent at once meet while it is under way.

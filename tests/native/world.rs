@@ -128,7 +128,8 @@ impl NativeWorld {
             .headers
             .iter()
             .map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value).into_owned()));
-        self.asked.push(Asked { path: callout.path.clone(), headers: headers.collect() });
+        let body = callout.body.as_deref().map(|body| String::from_utf8_lossy(body).into_owned());
+        self.asked.push(Asked { path: callout.path.clone(), headers: headers.collect(), body });
         match self.directory.0.get(&callout.path) {
             None => Answer::Reply { status: 404, body: Vec::new() },
             Some(Reply::Is(_, body)) if body.len() > 1 << 20 => {

@@ -2,6 +2,7 @@
 
 pub mod agreement;
 pub mod cleaning;
+pub mod custom;
 pub mod directory;
 pub mod refusals;
 pub mod strategies;
@@ -35,6 +36,13 @@ macro_rules! run_scenarios {
                 forwarded_fields_are_the_tenants,
                 values_that_are_not_utf8_harm_nobody,
                 the_data_model_is_forwarded,
+            ],
+            custom: [
+                a_resolver_names_the_tenant,
+                a_resolver_may_name_none,
+                a_resolver_has_to_agree,
+                a_resolver_that_fails_is_a_directory_that_fails,
+                a_resolvers_answer_is_kept_by_its_headers,
             ],
             refusals: [
                 every_refusal_has_its_status_code_and_details,

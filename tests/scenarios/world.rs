@@ -49,6 +49,8 @@ pub struct Asked {
     pub path: String,
     /// The headers.
     pub headers: Vec<(String, String)>,
+    /// The body, of a POST.
+    pub body: Option<String>,
 }
 
 /// A client's request.
