@@ -158,6 +158,15 @@ impl Service {
         Self { shared_prefix: format!("tenancy:1:{:016x}:", hasher.finish()), source, in_flight: 0 }
     }
 
+    /// What this worker holds, or what another one has learnt since.
+    fn newer_than(&self, held: Option<&Held>, key: &Key, host: &dyn Host) -> Option<Held> {
+        let shared = self.shared_key(key).and_then(|shared_key| Held::from_bytes(key, &host.shared(&shared_key)?));
+        match (held, shared) {
+            (Some(held), Some(shared)) if held.asked_at >= shared.asked_at => Some(held.clone()),
+            (held, shared) => shared.or_else(|| held.cloned()),
+        }
+    }
+
     /// Where workers share the answer: for names that the directory knows, of which there are only so many, and never for
     /// what clients make up.
     fn shared_key(&self, key: &Key) -> Option<String> {
@@ -206,17 +215,10 @@ impl Directory {
         let Some(service) = service else { return Lookup::Unknown };
         let now = host.now();
 
-        let mut held = self.memory.get(key).cloned();
-        if !held.as_ref().is_some_and(|held| held.serves(&service.source, now)) {
-            let shared_key = service.shared_key(key);
-            let shared = shared_key.and_then(|shared_key| Held::from_bytes(key, &host.shared(&shared_key)?));
-            if let Some(shared) = shared
-                && held.as_ref().is_none_or(|held| held.asked_at < shared.asked_at)
-            {
-                self.memory.insert(key.clone(), shared.clone());
-                held = Some(shared);
-            }
-        }
+        let held = match self.memory.get(key) {
+            Some(held) if held.serves(&service.source, now) => return (&held.found).into(),
+            held => service.newer_than(held, key, host).inspect(|held| self.memory.insert(key.clone(), held.clone())),
+        };
         if let Some(held) = &held
             && held.serves(&service.source, now)
         {
@@ -281,17 +283,20 @@ impl Directory {
                     host.set_shared(&shared_key, None);
                 }
                 self.memory.remove(&key);
-                self.unknown.insert(key.clone(), asked_at);
+                if !service.source.negative.is_zero() {
+                    self.unknown.insert(key.clone(), asked_at);
+                }
                 (Lookup::Unknown, None)
             }
             Err(fault) => {
                 let now = host.now();
-                let stale = self.memory.get_mut(&key).filter(|held| held.may_serve_stale(&service.source, now)).map(
-                    |mut held| {
-                        held.hold_until = now.checked_add(RETRY_AFTER_FAILURE);
-                        Lookup::from(&held.found)
-                    },
-                );
+                let held = service.newer_than(self.memory.get(&key), &key, host);
+                let stale = held.filter(|held| held.may_serve_stale(&service.source, now)).map(|mut held| {
+                    held.hold_until = now.checked_add(RETRY_AFTER_FAILURE);
+                    let lookup = Lookup::from(&held.found);
+                    self.memory.insert(key.clone(), held);
+                    lookup
+                });
                 (stale.unwrap_or(Lookup::Unavailable(service.source.on_error)), Some(fault))
             }
         };
