@@ -5,9 +5,10 @@
 
 mod callout;
 mod fields;
-mod json;
-mod protobuf;
-mod reader;
+pub(crate) mod json;
+mod jwt;
+pub(crate) mod protobuf;
+pub(crate) mod reader;
 
 use std::collections::HashMap;
 
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 pub use self::callout::{CustomResolver, DomainLookup, LookupTenant, OnError, Source, Template};
 pub use self::fields::{Exclude, Field, Forward, HeaderName, Label, PathPrefix, header_value};
+pub use self::jwt::{Algorithm, ClaimName, Jwks, Jwt, RemoteJwks, SecretSource, TokenFrom};
 pub use self::reader::{Fault, Faults};
 use self::reader::{Node, OneOrMany, Setting, choice, settings, unknown};
 use crate::request::HostName;

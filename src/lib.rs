@@ -35,6 +35,7 @@ pub mod denial;
 pub mod directory;
 pub mod filter;
 pub mod host;
+pub mod jwt;
 pub mod request;
 pub mod resolve;
 pub mod tenant;

@@ -85,14 +85,15 @@ fn number(double: f64) -> Value {
     }
 }
 
-enum Wire<'a> {
+/// A field's value, of the kinds that are read here.
+pub(crate) enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
 }
 
 /// The fields of a message. Yields `None` once, and then ends, where the bytes aren't a message.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Option<(u64, Wire<'a>)>;

@@ -1,0 +1,173 @@
+//! Signatures: the only question here is whether a key made this signature of this text.
+//!
+//! jwt-simple reads keys and holds them to its rules, and makes the tags of HMAC. Its `verify_token` isn't used: it reads
+//! header and claims in its own way and by its own clock, and then a token would get one verdict where Envoy verifies its
+//! signature, and another where it can't. Its keys are those of the crates named here, which verify by themselves.
+
+use std::fmt;
+
+use jwt_simple::prelude::{HS256Key, HS384Key, HS512Key, MACLike};
+use jwt_simple::reexports::ct_codecs;
+use p256::ecdsa::signature::Verifier as _;
+use superboring::hash::MessageDigest;
+use superboring::pkey::{PKey, Public};
+use superboring::rsa::{Padding, Rsa};
+use superboring::sign::Verifier;
+
+use super::{Key, Signatures, envoy};
+use crate::config::{Algorithm, Fault};
+
+/// A public key's numbers, ready for use.
+#[derive(PartialEq, Eq)]
+pub enum Material {
+    /// RSA, with the length of its signatures.
+    Rsa(Box<PKey<Public>>, usize),
+    /// ECDSA on P-256.
+    P256(p256::ecdsa::VerifyingKey),
+    /// ECDSA on P-384.
+    P384(p384::ecdsa::VerifyingKey),
+    /// Ed25519.
+    Ed25519(ed25519_compact::PublicKey),
+}
+
+impl Material {
+    pub fn rsa(key: &Rsa<Public>) -> Result<Self, String> {
+        let length = usize::try_from(key.size()).map_err(|_| "is too large")?;
+        PKey::from_rsa(key.clone()).map(|key| Self::Rsa(Box::new(key), length)).map_err(|_| "is no RSA key".to_owned())
+    }
+
+    pub const fn fits(&self, algorithm: Algorithm) -> bool {
+        use Algorithm::{EdDsa, Es256, Es384, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
+        match self {
+            Self::Rsa(..) => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
+            Self::P256(_) => matches!(algorithm, Es256),
+            Self::P384(_) => matches!(algorithm, Es384),
+            Self::Ed25519(_) => matches!(algorithm, EdDsa),
+        }
+    }
+
+    /// A signature has exactly one length, and none of another gets any further.
+    const fn signature_length(&self) -> usize {
+        match self {
+            Self::Rsa(_, length) => *length,
+            Self::P256(_) | Self::Ed25519(_) => 64,
+            Self::P384(_) => 96,
+        }
+    }
+
+    fn signed(&self, algorithm: Algorithm, text: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Rsa(key, _) => rsa_signed(key, algorithm, text, signature).unwrap_or(false),
+            Self::P256(key) => p256::ecdsa::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify(text, &signature).is_ok()),
+            Self::P384(key) => p384::ecdsa::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify(text, &signature).is_ok()),
+            Self::Ed25519(key) => ed25519_compact::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify(text, &signature).is_ok()),
+        }
+    }
+}
+
+/// `None` where it isn't one of RSA's algorithms.
+fn rsa_signed(key: &PKey<Public>, algorithm: Algorithm, text: &[u8], signature: &[u8]) -> Option<bool> {
+    let (padding, digest) = match algorithm {
+        Algorithm::Rs256 => (Padding::PKCS1, MessageDigest::sha256()),
+        Algorithm::Rs384 => (Padding::PKCS1, MessageDigest::sha384()),
+        Algorithm::Rs512 => (Padding::PKCS1, MessageDigest::sha512()),
+        Algorithm::Ps256 => (Padding::PKCS1_PSS, MessageDigest::sha256()),
+        Algorithm::Ps384 => (Padding::PKCS1_PSS, MessageDigest::sha384()),
+        Algorithm::Ps512 => (Padding::PKCS1_PSS, MessageDigest::sha512()),
+        _ => return None,
+    };
+    let mut verifier = Verifier::new(digest, key).ok()?;
+    // Its `verify` panics where no padding was set.
+    verifier.set_rsa_padding(padding).ok()?;
+    verifier.update(text).ok()?;
+    verifier.verify(signature).ok()
+}
+
+impl Key {
+    /// Whether this key, which fits the algorithm, made the signature: by Envoy's verdict where it gives one.
+    pub(super) fn signed(
+        &self,
+        algorithm: Algorithm,
+        text: &[u8],
+        signature: &[u8],
+        signatures: &dyn Signatures,
+    ) -> bool {
+        if !self.fits(algorithm) || signature.len() != self.material.signature_length() {
+            return false;
+        }
+        envoy::signed(algorithm, &self.der, text, signature, signatures)
+            .unwrap_or_else(|| self.material.signed(algorithm, text, signature))
+    }
+}
+
+/// The secret of HS256, HS384 and HS512.
+pub struct Secret {
+    hs256: HS256Key,
+    hs384: HS384Key,
+    hs512: HS512Key,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// Reads the secret from an environment variable: the bytes of its text, just as they are.
+    ///
+    /// RFC 7518 3.2 wants as many of them as the hash has. Fewer can be found by trying, by anybody who has one token.
+    pub fn read(
+        variable: &str,
+        algorithms: &[Algorithm],
+        environment: impl FnOnce(&str) -> Option<String>,
+    ) -> Result<Self, Fault> {
+        let fault = |message: String| Fault { path: "isolation.jwt.secret.env".to_owned(), message };
+        let Some(secret) = environment(variable) else {
+            return Err(fault(format!(
+                "{variable} is not in the VM's environment: set it in vm_config.environment_variables"
+            )));
+        };
+        let longest = algorithms.iter().max_by_key(|algorithm| tag_length(**algorithm));
+        if let Some(algorithm) = longest
+            && secret.len() < tag_length(*algorithm)
+        {
+            return Err(fault(format!(
+                "{variable} has {} bytes, and {} needs at least {}",
+                secret.len(),
+                algorithm.as_str(),
+                tag_length(*algorithm)
+            )));
+        }
+        let bytes = secret.as_bytes();
+        Ok(Self {
+            hs256: HS256Key::from_bytes(bytes),
+            hs384: HS384Key::from_bytes(bytes),
+            hs512: HS512Key::from_bytes(bytes),
+        })
+    }
+
+    /// Whether whoever has the secret made this tag of this text.
+    pub(super) fn signed(&self, algorithm: Algorithm, text: &[u8], tag: &[u8]) -> bool {
+        let expected = match algorithm {
+            Algorithm::Hs256 => self.hs256.authentication_tag(text),
+            Algorithm::Hs384 => self.hs384.authentication_tag(text),
+            Algorithm::Hs512 => self.hs512.authentication_tag(text),
+            _ => return false,
+        };
+        // In a time that doesn't depend on how much of it is right; tags of different lengths are never equal.
+        ct_codecs::verify(&expected, tag)
+    }
+}
+
+const fn tag_length(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::Hs256 => 32,
+        Algorithm::Hs384 => 48,
+        Algorithm::Hs512 => 64,
+        _ => 0,
+    }
+}

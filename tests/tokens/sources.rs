@@ -1,0 +1,102 @@
+//! Where a request carries its token.
+
+use envoy_tenancy::jwt::Presented;
+use serde_json::{Value, json};
+
+use crate::{but, settings, tokens};
+
+const MISSING: Presented<'static> = Presented::Missing;
+const AMBIGUOUS: Presented<'static> = Presented::Ambiguous;
+const MALFORMED: Presented<'static> = Presented::Malformed;
+
+fn token(text: &str) -> Presented<'_> {
+    Presented::Token(text.as_bytes())
+}
+
+fn check(from: &Value, header: &str, rows: &[(&[&str], Presented<'_>)]) {
+    let tokens = tokens(&but(settings(), json!({"from": from})), "tenant_id");
+    assert_eq!(tokens.header(), header);
+    for (values, expected) in rows {
+        assert_eq!(tokens.presented(values.iter().map(|value| value.as_bytes())), *expected, "{values:?}");
+    }
+}
+
+#[test]
+fn the_authorization_header_holds_one_token_behind_bearer() {
+    let rows: [(&[&str], _); 24] = [
+        (&[], MISSING),
+        (&[""], MISSING),
+        (&["Bearer a.b.c"], token("a.b.c")),
+        (&["bearer a.b.c"], token("a.b.c")),
+        (&["BEARER a.b.c"], token("a.b.c")),
+        (&["BeArEr   a.b.c  "], token("a.b.c")),
+        (&["Bearer"], MALFORMED),
+        (&["Bearer "], MALFORMED),
+        (&["Bearer a.b.c d"], MALFORMED),
+        (&["Bearer a.b.c, Bearer d.e.f"], MALFORMED),
+        (&["Bearer a.b.c,d.e.f"], MALFORMED),
+        (&["Bearer \"a.b.c\""], MALFORMED),
+        (&["Bearer a.b.c\td"], MALFORMED),
+        (&["Bearer é"], MALFORMED),
+        (&["Bearer\ta.b.c"], MISSING),
+        (&["Bearera.b.c"], MISSING),
+        (&["Bearer:a.b.c"], MISSING),
+        (&["a.b.c"], MISSING),
+        (&["Basic dTpw"], MISSING),
+        (&["Digest username=\"u\""], MISSING),
+        (&["DPoP a.b.c"], MISSING),
+        (&["Token a.b.c"], MISSING),
+        (&["Bearer a.b.c", "Bearer a.b.c"], AMBIGUOUS),
+        (&["Basic dTpw", "Bearer a.b.c"], AMBIGUOUS),
+    ];
+    check(&Value::Null, "authorization", &rows);
+    check(&json!({"header": "Authorization"}), "authorization", &rows);
+}
+
+#[test]
+fn another_header_holds_a_token_by_itself_or_behind_bearer() {
+    let rows: [(&[&str], _); 10] = [
+        (&[], MISSING),
+        (&[""], MISSING),
+        (&["a.b.c"], token("a.b.c")),
+        (&[" a.b.c "], token("a.b.c")),
+        (&["Bearer a.b.c"], token("a.b.c")),
+        (&["bearer"], MALFORMED),
+        (&["Basic dTpw"], MALFORMED),
+        (&["a.b.c,d.e.f"], MALFORMED),
+        (&["a.b.c", "a.b.c"], AMBIGUOUS),
+        (&["", "a.b.c"], AMBIGUOUS),
+    ];
+    check(&json!({"header": "X-Token"}), "x-token", &rows);
+}
+
+#[test]
+fn a_cookie_holds_a_token() {
+    let rows: [(&[&str], _); 15] = [
+        (&[], MISSING),
+        (&[""], MISSING),
+        (&["session=a.b.c"], token("a.b.c")),
+        (&["a=1; session=a.b.c; b=2"], token("a.b.c")),
+        (&["a=1;session=a.b.c"], token("a.b.c")),
+        (&["a=1", "session=a.b.c"], token("a.b.c")),
+        (&["session=\"a.b.c\""], token("a.b.c")),
+        (&["Session=a.b.c; xsession=a.b.c; session2=a.b.c"], MISSING),
+        (&["session"], MISSING),
+        (&["session="], MISSING),
+        (&["session=Bearer a.b.c"], MALFORMED),
+        (&["session=a b"], MALFORMED),
+        (&["session=a.b.c; session=a.b.c"], AMBIGUOUS),
+        (&["session=a.b.c", "session="], AMBIGUOUS),
+        (&["session=a=b"], token("a=b")),
+    ];
+    check(&json!({"cookie": "session"}), "cookie", &rows);
+}
+
+#[test]
+fn a_value_that_is_not_text_is_no_token() {
+    let tokens = tokens(&settings(), "tenant_id");
+    let present = |value: &'static [u8]| tokens.presented([value].into_iter());
+    assert_eq!(present(b"Bearer \xff\xfe"), MALFORMED);
+    assert_eq!(present(b"\xff\xfe"), MISSING);
+    assert_eq!(present(b"\xff\xff\xff\xff\xff\xff a"), MISSING);
+}
