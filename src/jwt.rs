@@ -172,7 +172,7 @@ impl Tokens {
         signatures: &dyn Signatures,
     ) -> Result<Verified, TokenFault> {
         if let Some(verified) = self.memory.get(token, now) {
-            return Ok(verified.clone());
+            return Ok(verified);
         }
         let verified = self.verify_anew(token, now, signatures)?;
         self.memory.insert(token, verified.clone());

@@ -30,12 +30,14 @@ impl Memory {
     }
 
     /// What was verified of these bytes, where it holds now.
-    pub fn get(&mut self, token: &[u8], now: SystemTime) -> Option<&Verified> {
-        if self.0.peek(token).is_some_and(|verified| now >= verified.until) {
+    pub fn get(&mut self, token: &[u8], now: SystemTime) -> Option<Verified> {
+        let verified = self.0.get(token)?.clone();
+        if now >= verified.until {
             self.0.remove(token);
+            return None;
         }
         // A clock that was set back can make a token that was good one that isn't valid yet.
-        self.0.get(token).filter(|verified| now >= verified.from)
+        (now >= verified.from).then_some(verified)
     }
 
     pub fn insert(&mut self, token: &[u8], verified: Verified) {

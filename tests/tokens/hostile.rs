@@ -2,10 +2,10 @@
 
 use envoy_tenancy::jwt::{MAX_TOKEN_BYTES, TokenFault};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::make::{Signer, encode, good, header, key_set, token, token_of};
-use crate::{at, but, check, good_claims, settings, verdict};
+use crate::{NOW, at, but, check, good_claims, settings, verdict};
 
 /// One of each kind: with a kid, without one, by the secret.
 fn good_tokens() -> Vec<Vec<u8>> {
@@ -184,6 +184,26 @@ fn apply(token: &mut Vec<u8>, change: &Change) {
     }
 }
 
+/// Any JSON value, and more often than others those that nearly fit.
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (NOW - 400..NOW + 400).prop_map(Value::from),
+        (0..1u64 << 53).prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(&["api", "web", "acme", "https://issuer.example.com", ""][..]).prop_map(Value::from),
+        "\\PC{0,20}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::hash_map("[a-z]{0,3}", inner, 0..3).prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -207,6 +227,24 @@ proptest! {
     fn any_header_and_signature_are_judged(header in "\\PC{0,80}", claims in "\\PC{0,80}", signature in prop::collection::vec(any::<u8>(), 1..300)) {
         let token = format!("{}.{}.{}", encode(header), encode(claims), encode(signature));
         prop_assert!(verdict(&settings(), "tenant_id", token.as_bytes(), at(0.0)).is_err());
+    }
+
+    #[test]
+    fn any_claims_that_are_signed_are_judged(
+        names in prop::collection::vec(prop::sample::select(&["exp", "nbf", "iat", "iss", "aud", "tenant_id"][..]), 0..4),
+        values in prop::collection::vec(value(), 4),
+    ) {
+        let mut claims = good_claims();
+        for (name, value) in names.iter().zip(values) {
+            claims[name] = value;
+        }
+        let token = token(Signer::Secret, &header(Signer::Secret), &claims);
+        if let Ok(verified) = verdict(&settings(), "tenant_id", &token, at(0.0)) {
+            prop_assert!(verified.from <= at(0.0) && at(0.0) < verified.until);
+            let claim = &claims["tenant_id"];
+            let text = claim.as_str().map_or_else(|| claim.as_f64().unwrap().to_string(), str::to_owned);
+            prop_assert_eq!(verified.tenant.as_str(), text);
+        }
     }
 
     #[test]
