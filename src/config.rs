@@ -22,7 +22,6 @@ use self::reader::{Node, OneOrMany, Setting, choice, settings, unknown};
 use crate::request::HostName;
 use crate::tenant::{Identifier, Status, Tenant};
 
-const WITH_TOKENS: &str = "is not in this version; the strategy jwt comes with the next";
 const WITH_THE_DIRECTORY: &str = "is not in this version; it comes with snapshots of the directory";
 const WITH_QUOTAS: &str = "is not in this version; it comes with quotas";
 const WITH_WEBSOCKET: &str = "is not in this version; it comes with WebSocket authentication by message";
@@ -122,6 +121,10 @@ settings! {
         default "queryParam" => query_param: String = "tenant".to_owned(),
         /// query: whether the service sees the query without that parameter.
         default "stripQuery" => strip_query: bool = false,
+        /// jwt: how a token is verified, and where it is.
+        optional "jwt" => jwt: Jwt,
+        /// jwt: the claim that names the tenant: its name, or a JSON Pointer for a nested one.
+        default "jwtClaim" => jwt_claim: ClaimName = ClaimName::default(),
         /// custom_domain: the service that knows which tenant a domain belongs to.
         optional "domainLookup" => domain_lookup: DomainLookup,
         /// custom: the team's own resolver.
@@ -131,10 +134,6 @@ settings! {
         /// Paths that belong to no tenant: whole paths, or with /* at the end all below.
         default "exclude" => exclude: Vec<Exclude> = Vec::new(),
     }
-    later {
-        "jwt": WITH_TOKENS,
-        "jwtClaim": WITH_TOKENS,
-    }
     check(section) {
         let listed = |strategy: Resolution| resolution.as_ref().is_some_and(|list| list.0.contains(&strategy));
         if listed(Resolution::Subdomain) && !section.has("baseDomain") {
@@ -142,6 +141,9 @@ settings! {
         }
         if listed(Resolution::CustomDomain) && !section.has("domainLookup") {
             section.fault("domainLookup", "is missing: the strategy custom_domain needs it");
+        }
+        if listed(Resolution::Jwt) && !section.has("jwt") {
+            section.fault("jwt", "is missing: the strategy jwt needs it");
         }
         if listed(Resolution::Custom) && !section.has("customResolver") {
             section.fault("customResolver", "is missing: the strategy custom needs it");
@@ -157,9 +159,19 @@ settings! {
 }
 
 impl Isolation {
+    /// Whether a strategy is listed.
+    pub fn uses(&self, strategy: Resolution) -> bool {
+        self.resolution.0.contains(&strategy)
+    }
+
     /// Whether the service sees the path without prefix and tenant.
     pub fn strips_path(&self) -> bool {
-        self.strip_path && self.resolution.0.contains(&Resolution::Path)
+        self.strip_path && self.uses(Resolution::Path)
+    }
+
+    /// Whether no other strategy can stand in for a token.
+    pub fn needs_token(&self) -> bool {
+        self.resolution.0 == [Resolution::Jwt] || (self.uses(Resolution::Jwt) && self.agreement == Agreement::Unanimous)
     }
 }
 
@@ -173,10 +185,6 @@ impl Setting for Resolutions {
         let mut sound = true;
         for (index, strategy) in list.iter().enumerate() {
             let name = strategy.as_str();
-            if *strategy == Resolution::Jwt {
-                node.fault(faults, format!("{name} {WITH_TOKENS}"));
-                sound = false;
-            }
             if list.iter().take(index).any(|earlier| earlier == strategy) {
                 node.fault(faults, format!("{name} is listed twice"));
                 sound = false;

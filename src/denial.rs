@@ -3,11 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::config::Resolution;
+use crate::jwt::TokenFault;
 use crate::tenant::Identifier;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
+    /// A token is missing where one is needed, or it is bad.
+    Unauthorized(TokenFault),
     /// Nothing identifies a tenant (`None`), or the directory has none of that name.
     TenantNotFound(Option<Identifier>),
     /// The tenant may not be served for now.
@@ -29,6 +32,7 @@ impl Denial {
     /// The code, as the body has it.
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::Unauthorized(_) => "UNAUTHORIZED",
             Self::TenantNotFound(_) => "TENANT_NOT_FOUND",
             Self::TenantSuspended(_) => "TENANT_SUSPENDED",
             Self::TenantInactive(_) => "TENANT_INACTIVE",
@@ -41,6 +45,7 @@ impl Denial {
     /// The HTTP status. Never 400, on which Envoy closes HTTP/1.1 connections.
     pub const fn status(&self) -> u16 {
         match self {
+            Self::Unauthorized(_) => 401,
             Self::TenantNotFound(_) => 404,
             Self::TenantSuspended(_) | Self::TenantInactive(_) | Self::TenantMismatch | Self::TenantAmbiguous(_) => 403,
             Self::ServiceUnavailable => 503,
@@ -50,6 +55,7 @@ impl Denial {
     /// The status for gRPC clients, by gRPC's own numbers. Envoy would make others of the HTTP status.
     pub const fn grpc_status(&self) -> i32 {
         match self {
+            Self::Unauthorized(_) => 16,
             Self::TenantNotFound(_) => 5,
             Self::TenantSuspended(_) | Self::TenantInactive(_) | Self::TenantMismatch | Self::TenantAmbiguous(_) => 7,
             Self::ServiceUnavailable => 14,
@@ -59,6 +65,7 @@ impl Denial {
     /// Envoy's response code details: `tenancy_` and the code in lower case.
     pub const fn response_code_details(&self) -> &'static str {
         match self {
+            Self::Unauthorized(_) => "tenancy_unauthorized",
             Self::TenantNotFound(_) => "tenancy_tenant_not_found",
             Self::TenantSuspended(_) => "tenancy_tenant_suspended",
             Self::TenantInactive(_) => "tenancy_tenant_inactive",
@@ -72,8 +79,10 @@ impl Denial {
     pub fn headers(&self) -> Vec<(&'static str, &'static str)> {
         // No cache between may keep a refusal: the tenant can exist, or be active again, in a second.
         let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
-        if *self == Self::ServiceUnavailable {
-            headers.push(("retry-after", RETRY_AFTER_SECONDS));
+        match self {
+            Self::Unauthorized(fault) => headers.push(("www-authenticate", fault.www_authenticate())),
+            Self::ServiceUnavailable => headers.push(("retry-after", RETRY_AFTER_SECONDS)),
+            _ => {}
         }
         headers
     }
@@ -87,6 +96,8 @@ impl Denial {
 
     fn message(&self) -> String {
         match self {
+            Self::Unauthorized(TokenFault::Missing) => "The request needs a token".to_owned(),
+            Self::Unauthorized(_) => "The request's token is not accepted".to_owned(),
             Self::TenantNotFound(None) => "The request names no tenant".to_owned(),
             Self::TenantNotFound(Some(tenant)) => format!("Tenant '{tenant}' not found"),
             Self::TenantSuspended(tenant) => format!("Tenant '{tenant}' is suspended"),
@@ -102,6 +113,7 @@ impl Denial {
             Self::TenantNotFound(Some(tenant)) | Self::TenantSuspended(tenant) | Self::TenantInactive(tenant) => {
                 json!({"tenantId": tenant.as_str()})
             }
+            Self::Unauthorized(fault) => json!({"reason": fault.reason()}),
             Self::TenantAmbiguous(source) => json!({"source": source.as_str()}),
             Self::TenantNotFound(None) | Self::TenantMismatch | Self::ServiceUnavailable => json!({}),
         }

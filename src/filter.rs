@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::config::{Agreement, Config, DataModel, HeaderName, OnError, Resolution, header_value};
+use crate::config::{Agreement, Config, DataModel, Faults, HeaderName, Jwks, OnError, Resolution, header_value};
 use crate::denial::Denial;
 use crate::directory::{Asker, Directory, Key, Lookup};
 use crate::host::{Answer, CallId, Host, RequestId};
+use crate::jwt::{KeySet, Presented, TokenFault, Tokens, tenant_in_metadata};
+use crate::key_source::{Age, KeySource};
 use crate::request::Head;
 use crate::resolve::{Claim, claim};
 use crate::tenant::{Status, Tenant};
@@ -101,11 +104,16 @@ pub struct Filter {
     /// Every header that only the filter may set; a client's own are removed, whatever follows.
     owned: Vec<HeaderName>,
     directory: Directory,
+    /// What judges tokens, where they are judged here.
+    tokens: Option<Tokens>,
+    /// Where keys come from, if from a URL.
+    key_source: Option<KeySource>,
     waiting: HashMap<RequestId, Pending>,
 }
 
 /// A request on its way to a verdict.
 struct Pending {
+    arrived: SystemTime,
     claims: Vec<(Resolution, State)>,
     /// The client's own copies of headers that are the filter's, by the names it sent.
     forged: Vec<Vec<u8>>,
@@ -122,6 +130,12 @@ enum State {
     Absent,
     /// It gives several values.
     Ambiguous,
+    /// It gives a token that is yet to be verified.
+    Token(Vec<u8>),
+    /// The token waits for newer keys than ours.
+    AwaitsKeys(Vec<u8>),
+    /// Its token is bad.
+    Refused(TokenFault),
     /// It names something that is yet to be looked up.
     Ask(Key),
     /// The lookup is under way.
@@ -146,11 +160,11 @@ struct Rewrite {
 }
 
 impl Filter {
-    /// A filter that has seen no request yet.
-    pub fn new(config: Config) -> Self {
+    /// A filter that has seen no request yet. `environment` gives the VM's environment variables, where a secret is kept.
+    pub fn new(config: Config, environment: impl FnOnce(&str) -> Option<String>) -> Result<Self, Faults> {
         let mut owned: Vec<HeaderName> = config.forward.0.iter().map(|(name, _)| name.clone()).collect();
         let isolation = &config.isolation;
-        if isolation.resolution.0.contains(&Resolution::Header) {
+        if isolation.uses(Resolution::Header) {
             owned.push(isolation.header_name.clone());
         }
         if isolation.strips_path() {
@@ -159,7 +173,23 @@ impl Filter {
         owned.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         owned.dedup();
         let directory = Directory::new(&config);
-        Self { config, owned, directory, waiting: HashMap::new() }
+        let jwt = isolation.jwt.as_ref().filter(|jwt| jwt.envoy_metadata.is_none() && isolation.uses(Resolution::Jwt));
+        let tokens = jwt.map(|jwt| Tokens::new(jwt, &isolation.jwt_claim, environment)).transpose()?;
+        let key_source = match jwt.and_then(|jwt| jwt.jwks.as_ref()) {
+            Some(Jwks::Remote(remote)) => Some(KeySource::new(remote.clone())),
+            Some(Jwks::Inline(_)) | None => None,
+        };
+        Ok(Self { config, owned, directory, tokens, key_source, waiting: HashMap::new() })
+    }
+
+    /// Does what is due without any request. To be called at the start, and about once a second; gives what to log.
+    pub fn tick(&mut self, host: &dyn Host) -> Option<String> {
+        let (source, tokens) = (self.key_source.as_mut()?, self.tokens.as_mut()?);
+        if source.tick(host) == Age::Good {
+            return None;
+        }
+        tokens.set_keys(KeySet::default());
+        Some("the keys for tokens are too old to be believed: their source has given no answer for too long".to_owned())
     }
 
     /// Judges a request by its headers.
@@ -171,8 +201,11 @@ impl Filter {
         }
         let mut question = None;
         let mut state = |strategy: Resolution| match claim(strategy, isolation, head) {
-            Claim::Absent => State::Absent,
-            Claim::Ambiguous => State::Ambiguous,
+            Claim::Absent | Claim::Token(Presented::Missing) => State::Absent,
+            Claim::Ambiguous | Claim::Token(Presented::Ambiguous) => State::Ambiguous,
+            Claim::Token(Presented::Malformed) => State::Refused(TokenFault::Malformed),
+            Claim::Token(Presented::Token(token)) => State::Token(token.to_vec()),
+            Claim::Metadata(name) => self.in_metadata(name, host),
             Claim::Tenant(identifier) => State::Ask(Key::Tenant(identifier)),
             Claim::Domain(domain) => State::Ask(Key::Domain(domain)),
             Claim::Custom(asked) => {
@@ -181,7 +214,9 @@ impl Filter {
             }
         };
         let claims = isolation.resolution.0.iter().map(|strategy| (*strategy, state(*strategy))).collect();
-        let mut pending = Pending { claims, forged, rewrite: self.rewrite(head), trace: trace(head), question };
+        let arrived = host.now();
+        let mut pending =
+            Pending { arrived, claims, forged, rewrite: self.rewrite(head), trace: trace(head), question };
         let step = self.advance(id, &mut pending, host);
         if step == Step::Wait {
             self.waiting.insert(id, pending);
@@ -190,22 +225,41 @@ impl Filter {
     }
 
     /// Takes a callout's answer, and gives what happens with each request that waited for it, and what to log.
-    pub fn answer(
+    pub fn answer(&mut self, call: CallId, answer: Answer, host: &dyn Host) -> (Vec<(RequestId, Step)>, Vec<String>) {
+        if let Some(landed) = self.key_source.as_mut().and_then(|source| source.land(call, &answer, host)) {
+            let faults = landed.faults.iter().map(|why| format!("the key set {why}")).collect();
+            let came = landed.keys.is_some();
+            if let (Some(tokens), Some(keys)) = (&mut self.tokens, landed.keys) {
+                tokens.set_keys(keys);
+            }
+            let steps = self.wake(landed.waiting, host, |state| {
+                if let State::AwaitsKeys(token) = state {
+                    *state = if came { State::Token(std::mem::take(token)) } else { State::Unavailable(OnError::Deny) };
+                }
+            });
+            return (steps, faults);
+        }
+        let Some(landed) = self.directory.land(call, answer, host) else { return (Vec::new(), Vec::new()) };
+        let steps = self.wake(landed.waiting, host, |state| {
+            if *state == State::Waiting(landed.key.clone()) {
+                *state = State::from_lookup(landed.key.clone(), landed.lookup.clone());
+            }
+        });
+        (steps, landed.fault.map(|why| format!("{} {why}", landed.key)).into_iter().collect())
+    }
+
+    /// Goes on with requests whose wait is over, after `change` has told each of their claims what has come.
+    fn wake(
         &mut self,
-        call: CallId,
-        answer: Answer,
+        waiting: Vec<RequestId>,
         host: &dyn Host,
-    ) -> (Vec<(RequestId, Step)>, Option<String>) {
-        let Some(landed) = self.directory.land(call, answer, host) else { return (Vec::new(), None) };
+        change: impl Fn(&mut State),
+    ) -> Vec<(RequestId, Step)> {
         let mut steps = Vec::new();
-        for id in landed.waiting {
+        for id in waiting {
             // A request that has ended meanwhile waits for nothing.
             let Some(mut pending) = self.waiting.remove(&id) else { continue };
-            for (_, state) in &mut pending.claims {
-                if *state == State::Waiting(landed.key.clone()) {
-                    *state = State::from_lookup(landed.key.clone(), landed.lookup.clone());
-                }
-            }
+            pending.claims.iter_mut().for_each(|(_, state)| change(state));
             match self.advance(id, &mut pending, host) {
                 Step::Wait => {
                     self.waiting.insert(id, pending);
@@ -213,8 +267,7 @@ impl Filter {
                 step => steps.push((id, step)),
             }
         }
-        let fault = landed.fault.map(|why| format!("{} {why}", landed.key));
-        (steps, fault)
+        steps
     }
 
     /// Forgets a request that has ended.
@@ -228,7 +281,20 @@ impl Filter {
     }
 
     fn advance(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
+        // A bad token is refused whatever the other strategies say, so it comes first.
+        for (_, state) in &mut pending.claims {
+            if let State::Token(token) = state {
+                let token = std::mem::take(token);
+                *state = self.verify(token, id, pending.arrived, host);
+            }
+            if let State::Refused(fault) = state {
+                return refuse(Denial::Unauthorized(*fault));
+            }
+        }
+        let awaits_keys = pending.claims.iter().any(|(_, state)| matches!(state, State::AwaitsKeys(_)));
         match self.config.isolation.agreement {
+            // Whether the token is bad has to be known before another strategy's answer may win.
+            Agreement::First if awaits_keys => Step::Wait,
             Agreement::First => self.first(id, pending, host),
             Agreement::Consistent | Agreement::Unanimous => self.together(id, pending, host),
         }
@@ -243,7 +309,8 @@ impl Filter {
             match state {
                 State::Absent => {}
                 State::Ambiguous => return refuse(Denial::TenantAmbiguous(*strategy)),
-                State::Ask(_) | State::Waiting(_) => return Step::Wait,
+                State::Ask(_) | State::Waiting(_) | State::Token(_) | State::AwaitsKeys(_) => return Step::Wait,
+                State::Refused(fault) => return refuse(Denial::Unauthorized(*fault)),
                 State::Unknown(key) => return refuse(not_found(key)),
                 State::Unavailable(on_error) => return unavailable(*on_error, &mut pending.forged),
                 State::Tenant(tenant) => {
@@ -262,17 +329,18 @@ impl Filter {
         if let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Ambiguous) {
             return refuse(Denial::TenantAmbiguous(*strategy));
         }
-        if unanimous && pending.claims.iter().any(|(_, state)| *state == State::Absent) {
-            return refuse(Denial::TenantNotFound(None));
+        if unanimous && let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Absent) {
+            return refuse(no_answer(*strategy));
         }
         let asker = Asker { id, trace: &pending.trace, question: pending.question.as_deref() };
         for (_, state) in &mut pending.claims {
             self.look_up(state, asker, host);
         }
         let states = || pending.claims.iter().map(|(_, state)| state);
-        if states().any(|state| matches!(state, State::Waiting(_) | State::Ask(_))) {
+        if states().any(|state| matches!(state, State::Waiting(_) | State::Ask(_) | State::AwaitsKeys(_))) {
             return Step::Wait;
         }
+        // A domain that turned out to be nobody's names no tenant either.
         if unanimous && states().any(|state| *state == State::Absent) {
             return refuse(Denial::TenantNotFound(None));
         }
@@ -298,6 +366,35 @@ impl Filter {
         match tenant {
             Some(tenant) => self.judge(tenant, pending),
             None => self.no_tenant(pending),
+        }
+    }
+
+    /// What becomes of a token.
+    fn verify(&mut self, token: Vec<u8>, id: RequestId, arrived: SystemTime, host: &dyn Host) -> State {
+        let Some(tokens) = &mut self.tokens else { return State::Absent };
+        match tokens.verify(&token, host.now(), host) {
+            Ok(verified) => State::Ask(Key::Tenant(verified.tenant)),
+            Err(TokenFault::NoClaim) if !self.config.isolation.needs_token() => State::Absent,
+            Err(fault) if fault.newer_keys_may_help() => {
+                match &mut self.key_source {
+                    Some(source) if source.held_since().is_none_or(|since| since < arrived) => {
+                        if source.wait(id, host) { State::AwaitsKeys(token) } else { State::Unavailable(OnError::Deny) }
+                    }
+                    _ => State::Refused(fault),
+                }
+            }
+            Err(fault) => State::Refused(fault),
+        }
+    }
+
+    /// The tenant in what Envoy's jwt_authn has left of a token, if there was one, and if it says so.
+    fn in_metadata(&self, name: &str, host: &dyn Host) -> State {
+        let mut path = vec!["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", name];
+        path.extend(self.config.isolation.jwt_claim.segments());
+        match host.property(&path).map(|property| tenant_in_metadata(&property)) {
+            None => State::Absent,
+            Some(Ok(tenant)) => State::Ask(Key::Tenant(tenant)),
+            Some(Err(fault)) => State::Refused(fault),
         }
     }
 
@@ -352,7 +449,11 @@ impl Filter {
 
     fn no_tenant(&self, pending: &mut Pending) -> Step {
         if self.config.isolation.required {
-            return refuse(Denial::TenantNotFound(None));
+            // Where a token is the one way to name a tenant, a client needs to be told that it lacks one.
+            return refuse(match self.config.isolation.resolution.0.as_slice() {
+                [only] => no_answer(*only),
+                _ => Denial::TenantNotFound(None),
+            });
         }
         let mut edits = Vec::new();
         pending.rewrite.edits(false, &mut edits);
@@ -386,7 +487,7 @@ impl Filter {
             let prefix = [&isolation.path_prefix.0, "/", identifier.as_str()].concat();
             rewrite.stripped = Some((rest.to_vec(), prefix.into_bytes()));
         }
-        let strip_query = isolation.strip_query && isolation.resolution.0.contains(&Resolution::Query);
+        let strip_query = isolation.strip_query && isolation.uses(Resolution::Query);
         rewrite.query_stripped = strip_query && head.target.query_values(&isolation.query_param).next().is_some();
         if rewrite.stripped.is_some() || rewrite.query_stripped {
             rewrite.path = head.target.path.to_vec();
@@ -438,6 +539,14 @@ impl Rewrite {
 fn trace(head: &Head<'_>) -> Vec<(&'static str, Vec<u8>)> {
     let value = |name: &'static str| head.values(name).next().map(|value| (name, value.to_vec()));
     TRACE_HEADERS.iter().copied().filter_map(value).collect()
+}
+
+/// What a client is told where a strategy that has to answer doesn't.
+fn no_answer(strategy: Resolution) -> Denial {
+    match strategy {
+        Resolution::Jwt => Denial::Unauthorized(TokenFault::Missing),
+        _ => Denial::TenantNotFound(None),
+    }
 }
 
 fn not_found(key: &Key) -> Denial {

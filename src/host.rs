@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::jwt::Signatures;
+
 /// A request under way, for as long as the proxy knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u32);
@@ -43,8 +45,8 @@ pub enum Answer {
     },
 }
 
-/// The proxy, as the directory needs it.
-pub trait Host {
+/// The proxy, as the filter needs it.
+pub trait Host: Signatures {
     /// The time.
     fn now(&self) -> SystemTime;
 
@@ -53,6 +55,9 @@ pub trait Host {
 
     /// Holds a value under a key for all workers, or forgets it. Another worker's value is overwritten.
     fn set_shared(&self, key: &str, value: Option<&[u8]>);
+
+    /// A value of Envoy's own about a request: a property, by its path.
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
 
     /// Starts a callout. Its answer always comes, later, through [`Filter::answer`](crate::filter::Filter::answer),
     /// even where it can't be sent; a request that ends meanwhile doesn't end it.

@@ -1,6 +1,6 @@
 //! Tokens: the bytes that a request carries → the tenant that whoever signs tokens says it belongs to, or why not.
 //!
-//! A request's way through this room: [`Tokens::presented`] finds the token in a header's values. [`Tokens::verify`] looks
+//! A request's way through this room: [`presented`] finds the token in a header's values. [`Tokens::verify`] looks
 //! whether this worker has verified the very same bytes before; if not, the token is taken apart (`compact`), keys are
 //! chosen by its `kid` and algorithm (`keys`), its signature is verified (`signature`, with Envoy's own cryptography where
 //! that is offered, see `envoy`), and only then its claims are read (`claims`).
@@ -23,9 +23,9 @@ pub use self::claims::tenant_in_metadata;
 pub use self::envoy::{InWasm, Signatures};
 pub use self::keys::{Fetched, Key, KeySet, MAX_KEY_SET_BYTES, MAX_KEYS};
 pub use self::signature::Secret;
-pub use self::source::Presented;
+pub use self::source::{Presented, presented};
 use self::{compact::Compact, keys::MAX_TRIED, memory::Memory};
-use crate::config::{Algorithm, ClaimName, Fault, Jwks, Jwt, TokenFrom};
+use crate::config::{Algorithm, ClaimName, Fault, Jwks, Jwt};
 use crate::tenant::Identifier;
 
 /// The longest token that is looked at. Envoy takes 60 KiB of headers altogether; real tokens have one or two.
@@ -73,7 +73,9 @@ pub enum TokenFault {
     Issuer,
     /// It is for somebody else.
     Audience,
-    /// It doesn't name a tenant.
+    /// It is good, and says nothing of a tenant. There may be another way in which the request does.
+    NoClaim,
+    /// What it says of its tenant names none.
     Claim,
 }
 
@@ -93,7 +95,7 @@ impl TokenFault {
             Self::NotYetValid => "not_yet_valid",
             Self::Issuer => "issuer",
             Self::Audience => "audience",
-            Self::Claim => "claim",
+            Self::NoClaim | Self::Claim => "claim",
         }
     }
 
@@ -137,19 +139,6 @@ impl Tokens {
             None => None,
         };
         Ok(Self { settings: settings.clone(), claim: claim.clone(), secret, keys, memory: Memory::new() })
-    }
-
-    /// The header whose values [`Tokens::presented`] needs, in lower case.
-    pub fn header(&self) -> &str {
-        match &self.settings.from {
-            TokenFrom::Header(name) => name.as_str(),
-            TokenFrom::Cookie(_) => "cookie",
-        }
-    }
-
-    /// The token in the values of that header.
-    pub fn presented<'v>(&self, values: impl Iterator<Item = &'v [u8]>) -> Presented<'v> {
-        source::presented(&self.settings.from, values)
     }
 
     /// The keys that hold now.

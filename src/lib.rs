@@ -36,6 +36,7 @@ pub mod directory;
 pub mod filter;
 pub mod host;
 pub mod jwt;
+pub mod key_source;
 pub mod request;
 pub mod resolve;
 pub mod tenant;

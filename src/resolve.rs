@@ -3,19 +3,24 @@
 use hmac_sha256::Hash;
 use serde_json::{Map, Value, json};
 
-use crate::config::{CustomResolver, Isolation, Resolution};
+use crate::config::{CustomResolver, Isolation, Jwt, Resolution};
+use crate::jwt::{Presented, presented};
 use crate::request::{Head, HostName};
 use crate::tenant::Identifier;
 
 /// What one strategy says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
+pub enum Claim<'a> {
     /// It names no tenant.
     Absent,
     /// It names one.
     Tenant(Identifier),
     /// It names a domain, which the directory has to turn into a tenant, or not.
     Domain(HostName),
+    /// A token says it, or what was meant as one; whether it is to be believed, its signature shows.
+    Token(Presented<'a>),
+    /// Envoy's own jwt_authn has verified a token, if there was one, and left its claims under this name.
+    Metadata(&'a str),
     /// The team's own resolver has to say.
     Custom(Question),
     /// It gives several values, so that two readers could read two tenants.
@@ -33,7 +38,7 @@ pub struct Question {
 }
 
 /// What a strategy says of a request.
-pub fn claim(strategy: Resolution, isolation: &Isolation, head: &Head<'_>) -> Claim {
+pub fn claim<'a>(strategy: Resolution, isolation: &'a Isolation, head: &Head<'a>) -> Claim<'a> {
     match strategy {
         Resolution::Subdomain => subdomain(isolation, head),
         Resolution::CustomDomain => custom_domain(isolation, head),
@@ -47,14 +52,17 @@ pub fn claim(strategy: Resolution, isolation: &Isolation, head: &Head<'_>) -> Cl
             Some(resolver) => Claim::Custom(question(resolver, head)),
             None => Claim::Absent,
         },
-        // The configuration refuses it until it is here.
-        Resolution::Jwt => Claim::Absent,
+        Resolution::Jwt => match &isolation.jwt {
+            Some(Jwt { envoy_metadata: Some(name), .. }) => Claim::Metadata(name),
+            Some(jwt) => Claim::Token(presented(&jwt.from, head.values(jwt.from.header()))),
+            None => Claim::Absent,
+        },
     }
 }
 
 /// The one label before a base domain. Of several base domains the longest that fits decides, so that with `example.com`
 /// and `app.example.com` the host `app.example.com` is a base domain and not the tenant `app`.
-fn subdomain(isolation: &Isolation, head: &Head<'_>) -> Claim {
+fn subdomain<'a>(isolation: &Isolation, head: &Head<'_>) -> Claim<'a> {
     let Some(host) = HostName::from_authority(head.authority) else { return Claim::Absent };
     let Some(label) = longest_base(isolation, &host) else { return Claim::Absent };
     if isolation.reserved_subdomains.iter().any(|reserved| reserved.0 == label) || label.contains('.') {
@@ -64,7 +72,7 @@ fn subdomain(isolation: &Isolation, head: &Head<'_>) -> Claim {
 }
 
 /// A host that isn't the platform's own. What is under a base domain is, so nobody else's domain is looked for there.
-fn custom_domain(isolation: &Isolation, head: &Head<'_>) -> Claim {
+fn custom_domain<'a>(isolation: &Isolation, head: &Head<'_>) -> Claim<'a> {
     match HostName::from_authority(head.authority) {
         Some(host) if longest_base(isolation, &host).is_none() => Claim::Domain(host),
         _ => Claim::Absent,
@@ -76,7 +84,7 @@ fn longest_base<'h>(isolation: &Isolation, host: &'h HostName) -> Option<&'h str
 }
 
 /// A header's one value. A list in one header is as ambiguous as two headers, because a proxy on the way may have joined them.
-fn header(isolation: &Isolation, head: &Head<'_>) -> Claim {
+fn header<'a>(isolation: &Isolation, head: &Head<'_>) -> Claim<'a> {
     let mut values = head.values(isolation.header_name.as_str());
     match (values.next(), values.next()) {
         (None, _) => Claim::Absent,
@@ -86,7 +94,7 @@ fn header(isolation: &Isolation, head: &Head<'_>) -> Claim {
     }
 }
 
-fn query(isolation: &Isolation, head: &Head<'_>) -> Claim {
+fn query<'a>(isolation: &Isolation, head: &Head<'_>) -> Claim<'a> {
     let mut values = head.target.query_values(&isolation.query_param);
     match (values.next(), values.next()) {
         (None, _) => Claim::Absent,
@@ -143,12 +151,12 @@ mod tests {
         Config::from_value(&json!({"isolation": isolation, "tenants": [{"id": "acme"}]})).unwrap().isolation
     }
 
-    fn check(strategy: Resolution, isolation: &Isolation, headers: &[(&str, &str)], expected: &Claim) {
+    fn check(strategy: Resolution, isolation: &Isolation, headers: &[(&str, &str)], expected: &Claim<'_>) {
         let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         assert_eq!(claim(strategy, isolation, &Head::new(pairs)), *expected, "{headers:?}");
     }
 
-    fn tenant(name: &str) -> Claim {
+    fn tenant(name: &str) -> Claim<'static> {
         Claim::Tenant(Identifier::parse(name.as_bytes()).unwrap())
     }
 
@@ -197,7 +205,7 @@ mod tests {
     #[test]
     fn one_header_with_one_value_names_a_tenant() {
         let isolation = config(json!({"resolution": "header", "headerName": "X-Org"}));
-        let rows: [(&[(&str, &str)], Claim); 7] = [
+        let rows: [(&[(&str, &str)], Claim<'_>); 7] = [
             (&[("x-org", "acme")], tenant("acme")),
             (&[("x-org", "acme"), ("x-org", "acme")], Claim::Ambiguous),
             (&[("x-org", "acme"), ("x-org", "")], Claim::Ambiguous),

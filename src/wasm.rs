@@ -16,6 +16,7 @@ use self::hostcalls::{Buffer, Map};
 use crate::config::{Config, header_value};
 use crate::filter::{Filter, HeaderEdit, Step};
 use crate::host::{Answer, CallId, Callout, Host, RequestId};
+use crate::jwt::Signatures;
 use crate::request::{Head, header_pairs};
 use crate::tenant::Tenant;
 
@@ -72,9 +73,10 @@ impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
         log::set_max_level(hostcalls::log_level());
         let bytes = hostcalls::buffer(Buffer::PluginConfiguration, usize::MAX).unwrap_or_default();
-        match Config::from_bytes(&bytes) {
-            Ok(config) => {
-                self.worker.filter.replace(Some(Filter::new(config)));
+        let variable = |name: &str| std::env::var(name).ok();
+        match Config::from_bytes(&bytes).and_then(|config| Filter::new(config, variable)) {
+            Ok(filter) => {
+                self.worker.filter.replace(Some(filter));
             }
             Err(faults) => {
                 error!("tenancy: the configuration is refused: {faults}");
@@ -85,6 +87,7 @@ impl RootContext for Root {
         let name = format!("tenancy-{:016x}", RandomState::new().build_hasher().finish());
         self.worker.host.queue.set(hostcalls::register_queue(&name));
         hostcalls::set_tick_period(TICK_MILLISECONDS);
+        self.worker.tick();
         true
     }
 
@@ -95,6 +98,7 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         log::set_max_level(hostcalls::log_level());
+        self.worker.tick();
         self.send_callouts();
     }
 
@@ -117,11 +121,11 @@ impl Root {
     }
 
     fn land(&self, call: CallId, answer: Answer) {
-        let (steps, fault) = match &mut *self.worker.filter.borrow_mut() {
+        let (steps, faults) = match &mut *self.worker.filter.borrow_mut() {
             Some(filter) => filter.answer(call, answer, &self.worker.host),
             None => return,
         };
-        if let Some(fault) = fault {
+        for fault in faults {
             warn!("tenancy: {fault}");
         }
         for (id, step) in steps {
@@ -195,6 +199,13 @@ impl Request {
 impl Worker {
     fn new() -> Self {
         Self { filter: RefCell::new(None), host: Envoy::new(), decisions: RefCell::new(HashMap::new()) }
+    }
+
+    fn tick(&self) {
+        let fault = self.filter.borrow_mut().as_mut().and_then(|filter| filter.tick(&self.host));
+        if let Some(fault) = fault {
+            warn!("tenancy: {fault}");
+        }
     }
 
     /// Carries out a step on the effective context's request.
@@ -288,6 +299,12 @@ impl Envoy {
     }
 }
 
+impl Signatures for Envoy {
+    fn verify_signature(&self, arguments: &[u8]) -> Option<Vec<u8>> {
+        hostcalls::call_foreign_function("verify_signature", arguments)
+    }
+}
+
 impl Host for Envoy {
     fn now(&self) -> SystemTime {
         SystemTime::now()
@@ -300,6 +317,10 @@ impl Host for Envoy {
     fn set_shared(&self, key: &str, value: Option<&[u8]>) {
         // A value that can't be shared is looked up again by the other workers, and that is all.
         hostcalls::set_shared_data(key, value.unwrap_or_default());
+    }
+
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        hostcalls::property(&path.join("\0"))
     }
 
     fn call(&self, callout: Callout) -> CallId {

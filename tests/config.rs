@@ -41,7 +41,7 @@ fn whole() -> Value {
     json!({
         "isolation": {
             "strategy": "hybrid",
-            "resolution": ["subdomain", "custom-domain", "path", "header", "query", "custom"],
+            "resolution": ["subdomain", "custom-domain", "path", "header", "query", "jwt", "custom"],
             "agreement": "first",
             "baseDomain": ["app.example.com", "bücher.example"],
             "reservedSubdomains": ["www", "7"],
@@ -54,6 +54,14 @@ fn whole() -> Value {
                 "cluster": "tenancyd", "path": "/domains/{domain}", "timeoutMs": 500, "cacheSeconds": 60,
                 "staleSeconds": 300, "negativeSeconds": 5, "maxInFlight": 64, "onError": "deny",
             },
+            "jwt": {
+                "jwks": {
+                    "cluster": "idp", "path": "/.well-known/jwks.json", "refreshSeconds": 300, "staleSeconds": 86400, "timeoutMs": 1000,
+                },
+                "secret": {"env": "TENANCY_JWT_SECRET"}, "issuer": "https://issuer.example.com", "audiences": ["api"],
+                "algorithms": ["RS256", "HS256"], "clockSkewSeconds": 30, "from": {"cookie": "session"},
+            },
+            "jwtClaim": "/realm/tenant",
             "customResolver": {
                 "cluster": "resolver", "path": "/resolve?x=1", "headers": ["x-api-key"], "timeoutMs": 500, "cacheSeconds": 10,
                 "staleSeconds": 300, "negativeSeconds": 5, "maxInFlight": 64, "onError": "deny",
@@ -126,13 +134,23 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             true,
         ),
         (
-            with("/isolation/resolution", json!(["jwt", "custom"])),
-            vec!["isolation.resolution: jwt is not in this version; the strategy jwt comes with the next"],
+            with("/isolation/resolution", json!(["jwt"])),
+            vec!["isolation.jwt: is missing: the strategy jwt needs it"],
             false,
         ),
         (
-            with("/isolation/jwtClaim", json!("tenant_id")),
-            vec!["isolation.jwtClaim: is not in this version; the strategy jwt comes with the next"],
+            with("/isolation/jwt", json!({"jwks": {"inline": {"keys": [{"kty": "oct"}]}}, "algorithms": ["none"]})),
+            vec![
+                "isolation.jwt.algorithms[0]: unknown algorithm \"none\", expected one of: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, HS256, HS384, HS512",
+                "isolation.jwt.jwks.inline.keys[0]: is a secret (kty oct), which no key set may show: give secret instead",
+            ],
+            true,
+        ),
+        (
+            with("/isolation/jwtClaim", json!("/a//b")),
+            vec![
+                "isolation.jwtClaim: \"/a//b\" is not a JSON Pointer to a claim (/realm/tenant, ~1 for a slash in a name)",
+            ],
             true,
         ),
         (with("/quotas", json!([])), vec!["quotas: is not in this version; it comes with quotas"], true),
@@ -182,7 +200,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         (
             with("/isolation/base_domain", json!("a.example")),
             vec![
-                "isolation.base_domain: unknown key \"base_domain\", expected one of: strategy, resolution, agreement, baseDomain, reservedSubdomains, pathPrefix, stripPath, headerName, queryParam, stripQuery, domainLookup, customResolver, required, exclude; did you mean \"baseDomain\"?",
+                "isolation.base_domain: unknown key \"base_domain\", expected one of: strategy, resolution, agreement, baseDomain, reservedSubdomains, pathPrefix, stripPath, headerName, queryParam, stripQuery, jwt, jwtClaim, domainLookup, customResolver, required, exclude; did you mean \"baseDomain\"?",
             ],
             true,
         ),

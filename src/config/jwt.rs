@@ -102,6 +102,16 @@ settings! {
     }
 }
 
+impl TokenFrom {
+    /// The header that holds the token, in lower case.
+    pub fn header(&self) -> &str {
+        match self {
+            Self::Header(name) => name.as_str(),
+            Self::Cookie(_) => "cookie",
+        }
+    }
+}
+
 impl Jwt {
     /// Reads the settings by themselves.
     pub fn from_value(value: &Value) -> Result<Self, Faults> {
@@ -167,6 +177,8 @@ pub struct RemoteJwks {
     pub path: String,
     /// The age at which the set is fetched again.
     pub refresh: Duration,
+    /// How much older the set may become while the source gives no answer.
+    pub stale: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
 }
@@ -180,6 +192,8 @@ settings! {
         optional "path" => path: KeysPath,
         /// Seconds after which the keys are fetched again.
         default "refreshSeconds" => refresh_seconds: Whole<10, 86_400> = Whole(300),
+        /// Seconds more that the keys serve while their source gives no answer.
+        default "staleSeconds" => stale_seconds: Whole<0, 604_800> = Whole(86_400),
         /// Milliseconds that an answer may take.
         default "timeoutMs" => timeout_ms: Whole<1, 60_000> = Whole(1000),
         /// The keys themselves, in the form of a JWKS.
@@ -187,7 +201,7 @@ settings! {
     }
     check(section) {
         if section.has("inline") {
-            for key in ["cluster", "path", "refreshSeconds", "timeoutMs"] {
+            for key in ["cluster", "path", "refreshSeconds", "staleSeconds", "timeoutMs"] {
                 if section.has(key) {
                     section.fault(key, "can't stand beside inline: keys are fetched, or given inline");
                 }
@@ -215,6 +229,7 @@ impl Setting for Jwks {
                 cluster,
                 path,
                 refresh: Duration::from_secs(forms.refresh_seconds.0),
+                stale: Duration::from_secs(forms.stale_seconds.0),
                 timeout: Duration::from_millis(forms.timeout_ms.0),
             })),
             // Whatever else it is, the check above has noted it.

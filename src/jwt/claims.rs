@@ -43,7 +43,8 @@ pub fn judge(
         return Err(TokenFault::Issuer);
     }
     audience(claims.get("aud"), &settings.audiences.0)?;
-    let tenant = claim.find(claims).and_then(tenant).ok_or(TokenFault::Claim)?;
+    let named = claim.find(claims).filter(|value| !value.is_null()).ok_or(TokenFault::NoClaim)?;
+    let tenant = tenant(named).ok_or(TokenFault::Claim)?;
     Ok((tenant, from, until))
 }
 

@@ -44,6 +44,7 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
     fn proxy_get_shared_data(
         key: *const u8,
@@ -59,6 +60,14 @@ unsafe extern "C" {
     fn proxy_continue_stream(stream: u32) -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        argument: *const u8,
+        argument_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
     fn proxy_get_log_level(level: *mut u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> u32;
     fn proxy_increment_metric(metric: u32, offset: i64) -> u32;
@@ -121,6 +130,33 @@ pub fn buffer(buffer: Buffer, max: usize) -> Option<Vec<u8>> {
     // SAFETY: both out-pointers are valid for the call.
     unsafe {
         let status = proxy_get_buffer_bytes(buffer as u32, 0, max, &raw mut data, &raw mut size);
+        returned(status, data, size)
+    }
+}
+
+/// A property of Envoy's; the path's parts have a zero byte between them.
+pub fn property(path: &str) -> Option<Vec<u8>> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the slice and the out-pointers are valid for the call.
+    unsafe {
+        let status = proxy_get_property(path.as_ptr(), path.len(), &raw mut data, &raw mut size);
+        returned(status, data, size)
+    }
+}
+
+/// Calls a function that this proxy offers beside proxy-wasm's own; `None` where it doesn't, or has no answer.
+pub fn call_foreign_function(name: &str, argument: &[u8]) -> Option<Vec<u8>> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: both slices and the out-pointers are valid for the call.
+    unsafe {
+        let status = proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            argument.as_ptr(),
+            argument.len(),
+            &raw mut data,
+            &raw mut size,
+        );
         returned(status, data, size)
     }
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use crate::scenarios::world::{SECRET, SECRET_NAME};
+
 /// What differs between tests.
 pub struct Bootstrap<'a> {
     /// The filter's module.
@@ -79,6 +81,7 @@ impl Bootstrap<'_> {
                                 "vm_id": "tenancy",
                                 "runtime": "envoy.wasm.runtime.v8",
                                 "code": {"local": {"filename": self.wasm}},
+                                "environment_variables": {"key_values": {SECRET_NAME: SECRET}},
                             },
                             "configuration": self.configuration,
                         },

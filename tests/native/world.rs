@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use envoy_tenancy::config::{Config, header_value};
 use envoy_tenancy::filter::{Filter, HeaderEdit, Step};
 use envoy_tenancy::host::{Answer, CallId, Callout, Host, RequestId};
+use envoy_tenancy::jwt::Signatures;
 use envoy_tenancy::request::Head;
 use envoy_tenancy::tenant::Tenant;
 use serde_json::Value;
 
-use crate::scenarios::world::{Arrived, Asked, Directory, Outcome, Reply, Request, World};
+use crate::scenarios::world::{Arrived, Asked, Directory, Outcome, Reply, Request, SECRET, SECRET_NAME, World};
 
 pub struct NativeWorld {
     filter: Filter,
@@ -31,6 +32,13 @@ struct FakeHost {
     last_call: Cell<u64>,
 }
 
+impl Signatures for FakeHost {
+    fn verify_signature(&self, _arguments: &[u8]) -> Option<Vec<u8>> {
+        // Whether Envoy's verdict is the same on every token, tests/tokens looks at.
+        None
+    }
+}
+
 impl Host for FakeHost {
     fn now(&self) -> SystemTime {
         self.now.get()
@@ -45,6 +53,10 @@ impl Host for FakeHost {
             Some(value) => self.shared.borrow_mut().insert(key.to_owned(), value.to_vec()),
             None => self.shared.borrow_mut().remove(key),
         };
+    }
+
+    fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
+        None
     }
 
     fn call(&self, callout: Callout) -> CallId {
@@ -64,7 +76,10 @@ impl World for NativeWorld {
             calls: RefCell::default(),
             last_call: Cell::new(0),
         };
-        Self { filter: Filter::new(config), host, directory, asked: Vec::new(), next_request: 1 }
+        let environment = |name: &str| (name == SECRET_NAME).then(|| SECRET.to_owned());
+        let mut filter = Filter::new(config, environment).unwrap_or_else(|faults| panic!("{faults}"));
+        filter.tick(&host);
+        Self { filter, host, directory, asked: Vec::new(), next_request: 1 }
     }
 
     fn send_all(&mut self, requests: &[Request]) -> Vec<Outcome> {
@@ -112,7 +127,13 @@ impl World for NativeWorld {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.host.now.set(self.host.now.get() + time);
+        // Second by second, as Envoy ticks, and with whatever that asks for answered.
+        let until = self.host.now.get() + time;
+        while self.host.now.get() < until {
+            self.host.now.set(until.min(self.host.now.get() + Duration::from_secs(1)));
+            self.filter.tick(&self.host);
+            assert!(self.send_all(&[]).is_empty());
+        }
     }
 }
 

@@ -4,8 +4,12 @@ pub mod agreement;
 pub mod cleaning;
 pub mod custom;
 pub mod directory;
+#[path = "../tokens/make.rs"]
+#[allow(dead_code, reason = "the scenarios need some of what the tests of tokens make")]
+mod make;
 pub mod refusals;
 pub mod strategies;
+pub mod tokens;
 pub mod world;
 
 /// Runs every scenario in one world: `run_scenarios!(NativeWorld)`.
@@ -43,6 +47,15 @@ macro_rules! run_scenarios {
                 a_resolver_has_to_agree,
                 a_resolver_that_fails_is_a_directory_that_fails,
                 a_resolvers_answer_is_kept_by_its_headers,
+            ],
+            tokens: [
+                a_claim_names_the_tenant,
+                a_bad_token_is_refused_for_a_reason,
+                a_token_and_an_address_have_to_agree,
+                a_token_is_found_where_it_was_said_to_be,
+                keys_come_from_their_source,
+                new_keys_are_taken_at_once,
+                a_key_source_that_fails_is_no_answer,
             ],
             refusals: [
                 every_refusal_has_its_status_code_and_details,

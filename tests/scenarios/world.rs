@@ -29,6 +29,10 @@ pub trait World: Sized {
     }
 }
 
+/// The environment variable, and its value, that every world's VM has for tokens signed with a secret.
+pub const SECRET_NAME: &str = "TENANCY_JWT_SECRET";
+pub use super::make::SECRET;
+
 /// The directory's script: path → reply. Any other path gets 404.
 #[derive(Debug, Clone, Default)]
 pub struct Directory(pub BTreeMap<String, Reply>);

@@ -30,12 +30,8 @@ use envoy_tenancy::jwt::{InWasm, TokenFault, Tokens, Verified};
 use serde_json::{Value, json};
 
 use crate::envoy::Envoy;
+pub(crate) use crate::make::{NOW, SECRET, but, good_claims};
 use crate::make::{Signer, key_set};
-
-/// The time of every test, in seconds since 1970.
-pub(crate) const NOW: u64 = 1_800_000_000;
-/// The secret of HS256, HS384 and HS512.
-pub(crate) const SECRET: &str = "sixty-four bytes of a secret that nobody else has, not even here";
 
 /// That time, and seconds more or less.
 pub(crate) fn at(seconds: f64) -> SystemTime {
@@ -65,27 +61,6 @@ pub(crate) fn settings() -> Value {
         "algorithms": [
             "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512",
         ],
-    })
-}
-
-/// `base` with other values in place of some; null takes one away.
-pub(crate) fn but(base: Value, changes: Value) -> Value {
-    let (Value::Object(mut base), Value::Object(changes)) = (base, changes) else { panic!("two objects") };
-    for (key, value) in changes {
-        if value.is_null() {
-            base.remove(&key);
-        } else {
-            base.insert(key, value);
-        }
-    }
-    Value::Object(base)
-}
-
-/// Claims of a good token.
-pub(crate) fn good_claims() -> Value {
-    json!({
-        "iss": "https://issuer.example.com", "aud": "api", "sub": "u-1", "tenant_id": "acme",
-        "iat": NOW - 10, "nbf": NOW - 10, "exp": NOW + 300,
     })
 }
 

@@ -13,7 +13,31 @@ use ring::rand::SystemRandom;
 use ring::signature::{self as ring_signature, RsaEncoding};
 use serde_json::{Value, json};
 
-use crate::SECRET;
+/// The time of every test, in seconds since 1970.
+pub const NOW: u64 = 1_800_000_000;
+/// The secret of HS256, HS384 and HS512.
+pub const SECRET: &str = "sixty-four bytes of a secret that nobody else has, not even here";
+
+/// `base` with other values in place of some; null takes one away.
+pub fn but(base: Value, changes: Value) -> Value {
+    let (Value::Object(mut base), Value::Object(changes)) = (base, changes) else { panic!("two objects") };
+    for (key, value) in changes {
+        if value.is_null() {
+            base.remove(&key);
+        } else {
+            base.insert(key, value);
+        }
+    }
+    Value::Object(base)
+}
+
+/// Claims of a good token.
+pub fn good_claims() -> Value {
+    json!({
+        "iss": "https://issuer.example.com", "aud": "api", "sub": "u-1", "tenant_id": "acme",
+        "iat": NOW - 10, "nbf": NOW - 10, "exp": NOW + 300,
+    })
+}
 
 pub const RSA_1: &str = include_str!("rsa-1.pem");
 pub const RSA_2: &str = include_str!("rsa-2.pem");
@@ -55,7 +79,7 @@ impl Signer {
             Self::Ed25519 => ED25519.public_key().to_jwk(),
             Self::Secret => json!({"kty": "oct", "k": encode(SECRET)}).to_string(),
         };
-        crate::but(serde_json::from_str(&full).unwrap(), json!({"alg": null, "use": null}))
+        but(serde_json::from_str(&full).unwrap(), json!({"alg": null, "use": null}))
     }
 
     /// The algorithm that such a key is most used for.
@@ -123,8 +147,7 @@ pub fn pem_body(pem: &str) -> Vec<u8> {
 
 /// A JWKS of these keys, each with its `kid`.
 pub fn key_set(signers: &[Signer]) -> Value {
-    let keys: Vec<Value> =
-        signers.iter().map(|signer| crate::but(signer.jwk(), json!({"kid": signer.kid()}))).collect();
+    let keys: Vec<Value> = signers.iter().map(|signer| but(signer.jwk(), json!({"kid": signer.kid()}))).collect();
     json!({"keys": keys})
 }
 
@@ -151,7 +174,7 @@ pub fn header(signer: Signer) -> Value {
 
 /// A good token.
 pub fn good(signer: Signer) -> Vec<u8> {
-    token(signer, &header(signer), &crate::good_claims())
+    token(signer, &header(signer), &good_claims())
 }
 
 pub fn encode(bytes: impl AsRef<[u8]>) -> String {

@@ -31,6 +31,7 @@ fn what_is_not_given_has_a_default() {
         cluster: "idp".to_owned(),
         path: "/.well-known/jwks.json".to_owned(),
         refresh: Duration::from_secs(300),
+        stale: Duration::from_secs(86_400),
         timeout: Duration::from_secs(1),
     };
     assert_eq!(*keys, expected);

@@ -1,9 +1,9 @@
 //! Where a request carries its token.
 
-use envoy_tenancy::jwt::Presented;
+use envoy_tenancy::jwt::{Presented, presented};
 use serde_json::{Value, json};
 
-use crate::{but, settings, tokens};
+use crate::{but, jwt, settings};
 
 const MISSING: Presented<'static> = Presented::Missing;
 const AMBIGUOUS: Presented<'static> = Presented::Ambiguous;
@@ -14,10 +14,10 @@ fn token(text: &str) -> Presented<'_> {
 }
 
 fn check(from: &Value, header: &str, rows: &[(&[&str], Presented<'_>)]) {
-    let tokens = tokens(&but(settings(), json!({"from": from})), "tenant_id");
-    assert_eq!(tokens.header(), header);
+    let jwt = jwt(&but(settings(), json!({"from": from}))).unwrap();
+    assert_eq!(jwt.from.header(), header);
     for (values, expected) in rows {
-        assert_eq!(tokens.presented(values.iter().map(|value| value.as_bytes())), *expected, "{values:?}");
+        assert_eq!(presented(&jwt.from, values.iter().map(|value| value.as_bytes())), *expected, "{values:?}");
     }
 }
 
@@ -94,8 +94,8 @@ fn a_cookie_holds_a_token() {
 
 #[test]
 fn a_value_that_is_not_text_is_no_token() {
-    let tokens = tokens(&settings(), "tenant_id");
-    let present = |value: &'static [u8]| tokens.presented([value].into_iter());
+    let jwt = jwt(&settings()).unwrap();
+    let present = |value: &'static [u8]| presented(&jwt.from, [value].into_iter());
     assert_eq!(present(b"Bearer \xff\xfe"), MALFORMED);
     assert_eq!(present(b"\xff\xfe"), MISSING);
     assert_eq!(present(b"\xff\xff\xff\xff\xff\xff a"), MISSING);
