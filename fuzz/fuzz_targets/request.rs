@@ -6,13 +6,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use envoy_tenancy::config::Config;
 use envoy_tenancy::filter::{Filter, HeaderEdit, Step};
 use envoy_tenancy::host::{CallId, Callout, Host, RequestId};
+use envoy_tenancy::jwt::Signatures;
 use envoy_tenancy::request::{Head, header_pairs};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
 struct NoHost;
 
+impl Signatures for NoHost {
+    fn verify_signature(&self, _arguments: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
 impl Host for NoHost {
+    fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
+        None
+    }
+
     fn now(&self) -> SystemTime {
         UNIX_EPOCH
     }
@@ -61,8 +72,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(pairs) = header_pairs(bytes) else { return };
     let forged = |name: &[u8]| name == b"x-tenant-id" || name == b"x_tenant_id" || name == b"x-forwarded-prefix";
     let sent: Vec<Vec<u8>> = pairs.iter().map(|(name, _)| name.to_vec()).filter(|name| forged(name)).collect();
-    if let Step::Forward(forwarding) =
-        Filter::new(CONFIG.with(Config::clone), |_| None).expect("it needs no secret").request(RequestId(1), &Head::new(pairs), &NoHost)
+    if let Step::Forward(forwarding) = Filter::new(CONFIG.with(Config::clone), |_| None)
+        .expect("it needs no secret")
+        .request(RequestId(1), &Head::new(pairs), &NoHost)
     {
         for name in sent {
             let gone = forwarding.edits.iter().any(|edit| match edit {

@@ -5,8 +5,8 @@
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use envoy_tenancy::config::{ClaimName, Jwt};
-use envoy_tenancy::jwt::{InWasm, KeySet, Presented, Signatures, Tokens};
+use envoy_tenancy::config::{ClaimName, Jwt, TokenFrom};
+use envoy_tenancy::jwt::{InWasm, KeySet, Presented, Signatures, Tokens, presented};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
@@ -56,7 +56,8 @@ thread_local! {
 
 fuzz_target!(|bytes: &[u8]| TOKENS.with_borrow_mut(|(verifying, credulous)| {
     assert!(verifying.verify(bytes, now(), &InWasm).is_err());
-    if let Presented::Token(token) = verifying.presented([bytes].into_iter()) {
+    let from = TokenFrom::Cookie("session".to_owned());
+    if let Presented::Token(token) = presented(&from, [bytes].into_iter()) {
         assert!(verifying.verify(token, now(), &InWasm).is_err());
     }
     if let Ok(fetched) = KeySet::read(bytes) {

@@ -52,17 +52,25 @@ fn bearer(value: &[u8]) -> Presented<'_> {
     match value.split_at_checked(6) {
         Some((scheme, b"")) if scheme.eq_ignore_ascii_case(b"bearer") => Presented::Malformed,
         Some((scheme, rest @ [b' ', ..])) if scheme.eq_ignore_ascii_case(b"bearer") => bare(rest.trim_ascii_start()),
+        // Envoy joins two authorization headers into one with a comma: a token may be the second one.
+        _ if value.split(|b| *b == b',').skip(1).any(is_bearer) => Presented::Ambiguous,
         _ => Presented::Missing,
     }
 }
 
+fn is_bearer(credentials: &[u8]) -> bool {
+    let scheme = credentials.trim_ascii().split(|b| *b == b' ').next();
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+}
+
 /// A token by itself. An empty value is how some clients say that they have none.
 fn bare(value: &[u8]) -> Presented<'_> {
-    // RFC 6750's b64token. It has no blank and no comma, so a list of tokens isn't one.
+    // RFC 6750's b64token. It has no blank and no comma, so one with a comma is a list.
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
     match value {
         b"" => Presented::Missing,
         _ if value.iter().all(plain) => Presented::Token(value),
+        _ if value.contains(&b',') => Presented::Ambiguous,
         _ => Presented::Malformed,
     }
 }

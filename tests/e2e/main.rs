@@ -19,5 +19,6 @@ mod proxy;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod scripted;
+mod tokens_in_envoy;
 
 run_scenarios!(crate::envoy::EnvoyWorld);

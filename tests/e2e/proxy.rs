@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use base64::Engine;
 use serde_json::{Value, json};
 use upstream::Upstream;
 
@@ -26,7 +27,7 @@ fn every_form_of_a_configuration_means_the_same() {
     let text = format!("\n\t{config}\n");
     let bytes = json!({
         "@type": "type.googleapis.com/google.protobuf.BytesValue",
-        "value": base64(text.as_bytes()),
+        "value": base64::prelude::BASE64_STANDARD.encode(&text),
     });
     let typed = |package: &str| {
         json!({
@@ -42,20 +43,6 @@ fn every_form_of_a_configuration_means_the_same() {
         world.send(&get("hooli.app.example.com/")).reaches(&[("x-tenant-id", "hooli")]);
         world.send(&get("any.example/")).reaches(&[("x-tenant-id", "")]);
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits =
-            chunk.iter().enumerate().fold(0_u32, |bits, (index, byte)| bits | u32::from(*byte) << (16 - 8 * index));
-        for digit in 0..4 {
-            let index = usize::try_from(bits >> (18 - 6 * digit) & 63).expect("six bits");
-            text.push(if digit <= chunk.len() { DIGITS[index].into() } else { '=' });
-        }
-    }
-    text
 }
 
 /// What `envoy --mode validate` makes of a configuration: whether it starts, and what it says.

@@ -6,7 +6,7 @@ pub mod custom;
 pub mod directory;
 #[path = "../tokens/make.rs"]
 #[allow(dead_code, reason = "the scenarios need some of what the tests of tokens make")]
-mod make;
+pub mod make;
 pub mod refusals;
 pub mod strategies;
 pub mod tokens;

@@ -23,7 +23,7 @@ fn check(from: &Value, header: &str, rows: &[(&[&str], Presented<'_>)]) {
 
 #[test]
 fn the_authorization_header_holds_one_token_behind_bearer() {
-    let rows: [(&[&str], _); 24] = [
+    let rows: [(&[&str], _); 26] = [
         (&[], MISSING),
         (&[""], MISSING),
         (&["Bearer a.b.c"], token("a.b.c")),
@@ -33,8 +33,10 @@ fn the_authorization_header_holds_one_token_behind_bearer() {
         (&["Bearer"], MALFORMED),
         (&["Bearer "], MALFORMED),
         (&["Bearer a.b.c d"], MALFORMED),
-        (&["Bearer a.b.c, Bearer d.e.f"], MALFORMED),
-        (&["Bearer a.b.c,d.e.f"], MALFORMED),
+        (&["Bearer a.b.c, Bearer d.e.f"], AMBIGUOUS),
+        (&["Bearer a.b.c,d.e.f"], AMBIGUOUS),
+        (&["Basic YTpi,bearer d.e.f"], AMBIGUOUS),
+        (&["Digest username=\"x\", realm=\"y\""], MISSING),
         (&["Bearer \"a.b.c\""], MALFORMED),
         (&["Bearer a.b.c\td"], MALFORMED),
         (&["Bearer é"], MALFORMED),
@@ -63,7 +65,7 @@ fn another_header_holds_a_token_by_itself_or_behind_bearer() {
         (&["Bearer a.b.c"], token("a.b.c")),
         (&["bearer"], MALFORMED),
         (&["Basic dTpw"], MALFORMED),
-        (&["a.b.c,d.e.f"], MALFORMED),
+        (&["a.b.c,d.e.f"], AMBIGUOUS),
         (&["a.b.c", "a.b.c"], AMBIGUOUS),
         (&["", "a.b.c"], AMBIGUOUS),
     ];
