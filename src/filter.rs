@@ -1,11 +1,15 @@
 //! The conductor: a request's way from its first header to a verdict.
 
+mod headers;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use serde_json::Value;
 
+pub use self::headers::HeaderEdit;
+use self::headers::{Rewrite, forged, owned, remove_forged, trace};
 use crate::config::{Agreement, Config, DataModel, Faults, HeaderName, Jwks, OnError, Resolution, header_value};
 use crate::denial::Denial;
 use crate::directory::{Asker, Directory, Key, Lookup};
@@ -75,29 +79,6 @@ impl Decision {
     }
 }
 
-/// One change to a request's headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeaderEdit {
-    /// The header has this one value, however many it had.
-    Set(String, Vec<u8>),
-    /// The header is gone. The name is as the client sent it.
-    Remove(Vec<u8>),
-}
-
-/// Headers of the request that a callout carries on, so that one trace covers both.
-const TRACE_HEADERS: [&str; 9] = [
-    "x-request-id",
-    "traceparent",
-    "tracestate",
-    "b3",
-    "x-b3-traceid",
-    "x-b3-spanid",
-    "x-b3-parentspanid",
-    "x-b3-sampled",
-    "x-b3-flags",
-];
-const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
-
 /// One worker's filter.
 pub struct Filter {
     config: Config,
@@ -148,30 +129,11 @@ enum State {
     Unavailable(OnError),
 }
 
-/// The request target's parts that may have to be put together anew.
-#[derive(Default)]
-struct Rewrite {
-    /// The path without prefix and tenant, and what was taken away.
-    stripped: Option<(Vec<u8>, Vec<u8>)>,
-    path: Vec<u8>,
-    query: Option<Vec<u8>>,
-    /// Set where the tenant's parameter was taken out of the query.
-    query_stripped: bool,
-}
-
 impl Filter {
     /// A filter that has seen no request yet. `environment` gives the VM's environment variables, where a secret is kept.
     pub fn new(config: Config, environment: impl FnOnce(&str) -> Option<String>) -> Result<Self, Faults> {
-        let mut owned: Vec<HeaderName> = config.forward.0.iter().map(|(name, _)| name.clone()).collect();
+        let owned = owned(&config);
         let isolation = &config.isolation;
-        if isolation.uses(Resolution::Header) {
-            owned.push(isolation.header_name.clone());
-        }
-        if isolation.strips_path() {
-            owned.extend(HeaderName::parse(FORWARDED_PREFIX));
-        }
-        owned.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        owned.dedup();
         let directory = Directory::new(&config);
         let jwt = isolation.jwt.as_ref().filter(|jwt| jwt.envoy_metadata.is_none() && isolation.uses(Resolution::Jwt));
         let tokens = jwt.map(|jwt| Tokens::new(jwt, &isolation.jwt_claim, environment)).transpose()?;
@@ -194,7 +156,7 @@ impl Filter {
 
     /// Judges a request by its headers.
     pub fn request(&mut self, id: RequestId, head: &Head<'_>, host: &dyn Host) -> Step {
-        let forged = self.forged(head);
+        let forged = forged(&self.owned, head);
         let isolation = &self.config.isolation;
         if isolation.exclude.iter().any(|exclude| exclude.covers(&head.target)) {
             return pass(Decision::Excluded, forged);
@@ -215,8 +177,14 @@ impl Filter {
         };
         let claims = isolation.resolution.0.iter().map(|strategy| (*strategy, state(*strategy))).collect();
         let arrived = host.now();
-        let mut pending =
-            Pending { arrived, claims, forged, rewrite: self.rewrite(head), trace: trace(head), question };
+        let mut pending = Pending {
+            arrived,
+            claims,
+            forged,
+            rewrite: Rewrite::new(&self.config.isolation, head),
+            trace: trace(head),
+            question,
+        };
         let step = self.advance(id, &mut pending, host);
         if step == Step::Wait {
             self.waiting.insert(id, pending);
@@ -460,45 +428,6 @@ impl Filter {
         remove_forged(&mut pending.forged, &mut edits);
         Step::Forward(Forwarding { decision: Decision::NoTenant, tenant: None, edits })
     }
-
-    /// The client's own copies of the filter's headers. Many servers take `x_tenant_id` for `x-tenant-id`, so that counts too.
-    fn forged(&self, head: &Head<'_>) -> Vec<Vec<u8>> {
-        let same = |owned: &HeaderName, sent: &[u8]| {
-            let fold = |b: u8| if b == b'_' { b'-' } else { b };
-            owned.as_str().len() == sent.len()
-                && owned.as_str().bytes().zip(sent).all(|(own, sent)| fold(own) == fold(*sent))
-        };
-        let mut forged: Vec<Vec<u8>> = Vec::new();
-        for (name, _) in head.iter() {
-            if self.owned.iter().any(|owned| same(owned, name)) && !forged.iter().any(|other| other == name) {
-                forged.push(name.to_vec());
-            }
-        }
-        forged
-    }
-
-    fn rewrite(&self, head: &Head<'_>) -> Rewrite {
-        let isolation = &self.config.isolation;
-        let mut rewrite = Rewrite::default();
-        if isolation.strips_path()
-            && let Some((identifier, rest)) = head.target.tenant_segment(&isolation.path_prefix.0)
-        {
-            let rest = if rest.is_empty() { b"/" } else { rest };
-            let prefix = [&isolation.path_prefix.0, "/", identifier.as_str()].concat();
-            rewrite.stripped = Some((rest.to_vec(), prefix.into_bytes()));
-        }
-        let strip_query = isolation.strip_query && isolation.uses(Resolution::Query);
-        rewrite.query_stripped = strip_query && head.target.query_values(&isolation.query_param).next().is_some();
-        if rewrite.stripped.is_some() || rewrite.query_stripped {
-            rewrite.path = head.target.path.to_vec();
-            rewrite.query = if rewrite.query_stripped {
-                head.target.query_without(&isolation.query_param)
-            } else {
-                head.target.query.map(<[u8]>::to_vec)
-            };
-        }
-        rewrite
-    }
 }
 
 impl State {
@@ -514,31 +443,6 @@ impl State {
             (Lookup::Waiting, key) => Self::Waiting(key),
         }
     }
-}
-
-impl Rewrite {
-    /// Adds the changes of the request target, the path's only where the path named the tenant.
-    fn edits(&mut self, by_path: bool, edits: &mut Vec<HeaderEdit>) {
-        let stripped = self.stripped.take().filter(|_| by_path);
-        if stripped.is_none() && !self.query_stripped {
-            return;
-        }
-        let (mut target, prefix) = match stripped {
-            Some((rest, prefix)) => (rest, Some(prefix)),
-            None => (std::mem::take(&mut self.path), None),
-        };
-        if let Some(query) = self.query.take() {
-            target.push(b'?');
-            target.extend(query);
-        }
-        edits.push(HeaderEdit::Set(":path".to_owned(), target));
-        edits.extend(prefix.map(|prefix| HeaderEdit::Set(FORWARDED_PREFIX.to_owned(), prefix)));
-    }
-}
-
-fn trace(head: &Head<'_>) -> Vec<(&'static str, Vec<u8>)> {
-    let value = |name: &'static str| head.values(name).next().map(|value| (name, value.to_vec()));
-    TRACE_HEADERS.iter().copied().filter_map(value).collect()
 }
 
 /// What a client is told where a strategy that has to answer doesn't.
@@ -572,12 +476,4 @@ fn pass(decision: Decision, mut forged: Vec<Vec<u8>>) -> Step {
     let mut edits = Vec::new();
     remove_forged(&mut forged, &mut edits);
     Step::Forward(Forwarding { decision, tenant: None, edits })
-}
-
-/// Removes the client's own headers, but for those that are set anyway: setting one replaces every copy.
-fn remove_forged(forged: &mut Vec<Vec<u8>>, edits: &mut Vec<HeaderEdit>) {
-    let is_set =
-        |name: &[u8]| edits.iter().any(|edit| matches!(edit, HeaderEdit::Set(set, _) if set.as_bytes() == name));
-    let removed: Vec<HeaderEdit> = forged.drain(..).filter(|name| !is_set(name)).map(HeaderEdit::Remove).collect();
-    edits.extend(removed);
 }

@@ -2,7 +2,7 @@
 //!
 //! A request whose token names a key that we don't have waits for a set that was asked for after it came: only then is it
 //! sure that nobody we know signed it. So a key that its issuer uses from the moment it is published is never refused.
-//! Questions are at least [`LEAST_INTERVAL`] apart all the same, whatever clients send.
+//! Questions are at least one second apart all the same, whatever clients send.
 
 use std::time::{Duration, SystemTime};
 

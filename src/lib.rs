@@ -5,7 +5,8 @@
 //! Envoy calls `wasm`, the only room that speaks proxy-wasm, with the request's headers. They are bytes from a client, and
 //! [`request`] parses them once into a host, a path and a query that nothing behind it has to distrust again. The conductor
 //! is [`filter`]. It notes the headers that only the filter may set, so that a client's own never arrive, and asks each
-//! configured strategy ([`resolve`]) what it says of the request. A strategy names an identifier or a domain, or nothing;
+//! configured strategy ([`resolve`]) what it says of the request. A strategy names an identifier or a domain, or nothing, or it
+//! gives a token, which [`jwt`] believes or refuses by keys that [`key_source`] fetches in time;
 //! [`directory`] turns that into a tenant, from the inline list, this worker's memory, what all workers share, or a callout.
 //! While a callout is under way the request waits; its answer wakes every request that waits for it. Then the filter judges:
 //! do the strategies agree, is the tenant known and active? A request that passes goes on with a list of header changes. One
@@ -21,14 +22,16 @@
 //! 2. [`request`], header bytes → host, path, query.
 //! 3. [`tenant`], identifiers, and tenants as the directory describes them.
 //! 4. [`resolve`], the strategies.
-//! 5. [`directory`], identifier or domain → tenant.
-//! 6. [`denial`], refusals.
-//! 7. [`filter`], the conductor.
-//! 8. [`host`], what the conductor needs of the proxy.
-//! 9. `wasm`, the proxy.
+//! 5. [`jwt`] and [`key_source`], tokens → what they say, and the keys to believe them by.
+//! 6. [`directory`], identifier or domain → tenant.
+//! 7. [`denial`], refusals.
+//! 8. [`filter`], the conductor.
+//! 9. [`host`], what the conductor needs of the proxy.
+//! 10. `wasm`, the proxy.
 //!
-//! Dependencies point down: `wasm → filter → directory, resolve → denial, config → request, tenant`. Only `filter` and
-//! `directory` see `Host`.
+//! Dependencies point down: `wasm → filter → directory, resolve, key_source → denial, config, jwt → request, tenant`. Inline
+//! keys are read with the configuration, so `config` and `jwt` know each other. Only `filter`, `directory` and `key_source`
+//! see `Host`.
 
 pub mod config;
 pub mod denial;

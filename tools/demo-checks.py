@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 """Asks a running Envoy what a person would ask with curl, shows each answer, and judges it.
 
-Usage: tools/demo-checks.py BASE_URL, where envoy/envoy.yaml and envoy/demo-tenants.json are in force.
+Usage: tools/demo-checks.py BASE_URL, where envoy/envoy.yaml and envoy/demo-tenants.json are in force, and
+TENANCY_JWT_SECRET in the environment is Envoy's own.
 Exits with 1 if one answer is not what the manual promises.
 """
 
+import base64
+import hashlib
+import hmac
 import json
+import os
 import shlex
 import subprocess
 import sys
+import time
 
 BASE = sys.argv[1].rstrip("/")
 BOLD, RED, GREEN, DIM, PLAIN = ("\033[1m", "\033[31m", "\033[32m", "\033[2m", "\033[0m") if sys.stdout.isatty() else [""] * 5
@@ -23,6 +29,18 @@ def host(name):
 
 def header(line):
     return ["-H", line]
+
+
+def bearer(**claims):
+    """The header with a token, signed as the issuer of envoy.yaml would sign it, that holds for eight hours."""
+    claims = {"iss": "https://issuer.example.com", "aud": "api", "exp": int(time.time()) + 8 * 3600, **claims}
+
+    def part(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    text = b".".join(part(json.dumps(piece, separators=(",", ":")).encode()) for piece in ({"alg": "HS256"}, claims))
+    tag = hmac.new(os.environ["TENANCY_JWT_SECRET"].encode(), text, hashlib.sha256).digest()
+    return header(f"Authorization: Bearer {(text + b'.' + part(tag)).decode()}")
 
 
 def section(title):
@@ -100,6 +118,7 @@ ask(
     **ACME,
 )
 ask("header", header("X-Tenant-ID: acme"), "/api/tasks", 200, path="/api/tasks", **ACME)
+ask("token", bearer(tenant_id="acme"), "/api/tasks", 200, path="/api/tasks", **ACME)
 ask("query", [], "/api/tasks?tenant=acme&page=2", 200, path="/api/tasks?tenant=acme&page=2", **ACME)
 
 section("The tenant chooses the route")
@@ -126,6 +145,20 @@ ask(
     "/api/tasks",
     403,
     code="TENANT_MISMATCH",
+)
+ask(
+    "acme's host with hooli's token",
+    host("acme.app.example.com") + bearer(tenant_id="hooli"),
+    "/api/tasks",
+    403,
+    code="TENANT_MISMATCH",
+)
+ask(
+    "acme's host with a token that has expired",
+    host("acme.app.example.com") + bearer(tenant_id="acme", exp=1_700_000_000),
+    "/api/tasks",
+    401,
+    code="UNAUTHORIZED",
 )
 ask("one source, two tenants", [], "/api/tasks?tenant=acme&tenant=hooli", 403, code="TENANT_AMBIGUOUS")
 

@@ -11,8 +11,8 @@ ADMIN_PORT=${ADMIN_PORT:-9901}
 TENANCYD_PORT=${TENANCYD_PORT:-8070}
 BLUE_PORT=${BLUE_PORT:-8081}
 GREEN_PORT=${GREEN_PORT:-8082}
-TENANCYD_TOKEN=${TENANCYD_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
-export TENANCYD_TOKEN
+export TENANCYD_TOKEN=${TENANCYD_TOKEN:-$(random_secret)}
+export TENANCY_JWT_SECRET=${TENANCY_JWT_SECRET:-$(random_secret)}
 
 need curl curl "curl"
 need python3 python3 "Python"

@@ -15,7 +15,8 @@ else
 fi
 compose+=(--project-name envoy-tenancy-demo --file envoy/docker-compose.yaml)
 export ENVOY_PORT=${ENVOY_PORT:-10000}
-export TENANCYD_TOKEN=${TENANCYD_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
+export TENANCYD_TOKEN=${TENANCYD_TOKEN:-$(random_secret)}
+export TENANCY_JWT_SECRET=${TENANCY_JWT_SECRET:-$(random_secret)}
 
 tools/docker-images.sh
 "${compose[@]}" build >&2

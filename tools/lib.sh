@@ -51,6 +51,9 @@ install_packages() {
   rm -f "$log"
 }
 
+# A secret for this run alone, of 64 letters.
+random_secret() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
+
 # need COMMAND PACKAGE WHY installs the package where the command is missing.
 need() {
   command -v "$1" >/dev/null || install_packages "$3" "$2"

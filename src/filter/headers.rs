@@ -1,0 +1,128 @@
+//! A request's headers on their way to the service: what is taken away, what is set, and the path put together anew.
+
+use crate::config::{Config, HeaderName, Isolation, Resolution};
+use crate::request::Head;
+
+/// One change to a request's headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// The header has this one value, however many it had.
+    Set(String, Vec<u8>),
+    /// The header is gone. The name is as the client sent it.
+    Remove(Vec<u8>),
+}
+
+/// Headers of the request that a callout carries on, so that one trace covers both.
+const TRACE_HEADERS: [&str; 9] = [
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+];
+const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
+
+/// Every header that only the filter may set; a client's own are removed, whatever follows.
+pub fn owned(config: &Config) -> Vec<HeaderName> {
+    let mut owned: Vec<HeaderName> = config.forward.0.iter().map(|(name, _)| name.clone()).collect();
+    let isolation = &config.isolation;
+    if isolation.uses(Resolution::Header) {
+        owned.push(isolation.header_name.clone());
+    }
+    if isolation.strips_path() {
+        owned.extend(HeaderName::parse(FORWARDED_PREFIX));
+    }
+    owned.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    owned.dedup();
+    owned
+}
+
+/// The client's own copies of the filter's headers. Many servers take `x_tenant_id` for `x-tenant-id`, so that counts too.
+pub fn forged(owned: &[HeaderName], head: &Head<'_>) -> Vec<Vec<u8>> {
+    let same = |owned: &HeaderName, sent: &[u8]| {
+        let fold = |b: u8| if b == b'_' { b'-' } else { b };
+        owned.as_str().len() == sent.len()
+            && owned.as_str().bytes().zip(sent).all(|(own, sent)| fold(own) == fold(*sent))
+    };
+    let mut forged: Vec<Vec<u8>> = Vec::new();
+    for (name, _) in head.iter() {
+        if owned.iter().any(|owned| same(owned, name)) && !forged.iter().any(|other| other == name) {
+            forged.push(name.to_vec());
+        }
+    }
+    forged
+}
+
+/// Removes the client's own headers, but for those that are set anyway: setting one replaces every copy.
+pub fn remove_forged(forged: &mut Vec<Vec<u8>>, edits: &mut Vec<HeaderEdit>) {
+    let is_set =
+        |name: &[u8]| edits.iter().any(|edit| matches!(edit, HeaderEdit::Set(set, _) if set.as_bytes() == name));
+    let removed: Vec<HeaderEdit> = forged.drain(..).filter(|name| !is_set(name)).map(HeaderEdit::Remove).collect();
+    edits.extend(removed);
+}
+
+/// The headers of a request's trace.
+pub fn trace(head: &Head<'_>) -> Vec<(&'static str, Vec<u8>)> {
+    let value = |name: &'static str| head.values(name).next().map(|value| (name, value.to_vec()));
+    TRACE_HEADERS.iter().copied().filter_map(value).collect()
+}
+
+/// The request target's parts that may have to be put together anew.
+#[derive(Default)]
+pub struct Rewrite {
+    /// The path without prefix and tenant, and what was taken away.
+    stripped: Option<(Vec<u8>, Vec<u8>)>,
+    path: Vec<u8>,
+    query: Option<Vec<u8>>,
+    /// Set where the tenant's parameter was taken out of the query.
+    query_stripped: bool,
+}
+
+impl Rewrite {
+    /// What of the request target may have to be put together anew.
+    pub fn new(isolation: &Isolation, head: &Head<'_>) -> Self {
+        let mut rewrite = Self::default();
+        if isolation.strips_path()
+            && let Some((identifier, rest)) = head.target.tenant_segment(&isolation.path_prefix.0)
+        {
+            // One slash in front, however many there were: to many a service //evil.example is another host.
+            let first = rest.iter().position(|b| *b != b'/').unwrap_or(rest.len());
+            let rest = rest.get(first..).unwrap_or_default();
+            let prefix = [&isolation.path_prefix.0, "/", identifier.as_str()].concat();
+            rewrite.stripped = Some(([b"/", rest].concat(), prefix.into_bytes()));
+        }
+        let strip_query = isolation.strip_query && isolation.uses(Resolution::Query);
+        rewrite.query_stripped = strip_query && head.target.query_values(&isolation.query_param).next().is_some();
+        if rewrite.stripped.is_some() || rewrite.query_stripped {
+            rewrite.path = head.target.path.to_vec();
+            rewrite.query = if rewrite.query_stripped {
+                head.target.query_without(&isolation.query_param)
+            } else {
+                head.target.query.map(<[u8]>::to_vec)
+            };
+        }
+        rewrite
+    }
+
+    /// Adds the changes of the request target, the path's only where the path named the tenant.
+    pub fn edits(&mut self, by_path: bool, edits: &mut Vec<HeaderEdit>) {
+        let stripped = self.stripped.take().filter(|_| by_path);
+        if stripped.is_none() && !self.query_stripped {
+            return;
+        }
+        let (mut target, prefix) = match stripped {
+            Some((rest, prefix)) => (rest, Some(prefix)),
+            None => (std::mem::take(&mut self.path), None),
+        };
+        if let Some(query) = self.query.take() {
+            target.push(b'?');
+            target.extend(query);
+        }
+        edits.push(HeaderEdit::Set(":path".to_owned(), target));
+        edits.extend(prefix.map(|prefix| HeaderEdit::Set(FORWARDED_PREFIX.to_owned(), prefix)));
+    }
+}
