@@ -86,11 +86,8 @@ impl World for NativeWorld {
         let mut outcomes: BTreeMap<RequestId, Outcome> = BTreeMap::new();
         let mut heads: BTreeMap<RequestId, (&Request, Headers)> = BTreeMap::new();
         for request in requests {
-            let id = RequestId(self.next_request);
-            self.next_request += 1;
+            let (id, step) = self.begin(request);
             let headers = headers(request);
-            let head = Head::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())).collect());
-            let step = self.filter.request(id, &head, &self.host);
             if step != Step::Wait {
                 outcomes.insert(id, outcome(request, &headers, step));
             }
@@ -138,6 +135,35 @@ impl World for NativeWorld {
 }
 
 impl NativeWorld {
+    /// Hands a request to the filter, and leaves what it asks unanswered.
+    pub fn begin(&mut self, request: &Request) -> (RequestId, Step) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        let headers = headers(request);
+        let head = Head::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())).collect());
+        (id, self.filter.request(id, &head, &self.host))
+    }
+
+    /// The paths of all callouts that are under way.
+    pub fn under_way(&self) -> Vec<String> {
+        self.host.calls.borrow().iter().map(|(_, callout)| callout.path.clone()).collect()
+    }
+
+    /// Answers all callouts that are under way.
+    pub fn answer_all(&mut self) -> Vec<(RequestId, Step)> {
+        let mut steps = Vec::new();
+        for (call, callout) in self.host.calls.take() {
+            let answer = self.answer(&callout);
+            steps.extend(self.filter.answer(call, answer, &self.host).0);
+        }
+        steps
+    }
+
+    /// The client goes away.
+    pub fn end(&mut self, id: RequestId) {
+        self.filter.end(id);
+    }
+
     /// What Envoy would give for a callout.
     fn answer(&mut self, callout: &Callout) -> Answer {
         match callout.cluster.as_str() {
