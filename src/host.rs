@@ -37,8 +37,9 @@ pub enum Answer {
         /// The whole body.
         body: Vec<u8>,
     },
-    /// No answer that could be read: it wasn't sent (no such cluster, no endpoint, a full circuit breaker), or what came is
-    /// larger than any answer.
+    /// What came is larger than any answer.
+    TooLarge,
+    /// No answer came, or the question wasn't sent: no such cluster, no endpoint, a full circuit breaker.
     Failed {
         /// Why, for the log.
         why: &'static str,

@@ -96,6 +96,7 @@ impl KeySource {
         let fetched = match answer {
             Answer::Reply { status: 200, body } => KeySet::read(body),
             Answer::Reply { status, .. } => Err(format!("answered {status}")),
+            Answer::TooLarge => Err("is larger than any key set".to_owned()),
             Answer::Failed { why } => Err(format!("failed: {why}")),
         };
         let waiting = std::mem::take(&mut self.waiting);

@@ -143,7 +143,7 @@ fn answer(headers: usize, body_size: usize) -> Answer {
         return Answer::Failed { why: "the connection broke" };
     }
     if body_size > MAX_ANSWER_BYTES {
-        return Answer::Failed { why: "the answer is larger than 1 MiB" };
+        return Answer::TooLarge;
     }
     let map = hostcalls::header_map(Map::CalloutResponse).unwrap_or_default();
     let status = header_pairs(&map)

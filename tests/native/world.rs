@@ -159,6 +159,11 @@ impl NativeWorld {
         steps
     }
 
+    /// Lets time pass without a tick.
+    pub fn pause(&self, time: Duration) {
+        self.host.now.set(self.host.now.get() + time);
+    }
+
     /// The client goes away.
     pub fn end(&mut self, id: RequestId) {
         self.filter.end(id);
@@ -179,9 +184,7 @@ impl NativeWorld {
         self.asked.push(Asked { path: callout.path.clone(), headers: headers.collect(), body });
         match self.directory.0.get(&callout.path) {
             None => Answer::Reply { status: 404, body: Vec::new() },
-            Some(Reply::Is(_, body)) if body.len() > 1 << 20 => {
-                Answer::Failed { why: "the answer is larger than 1 MiB" }
-            }
+            Some(Reply::Is(_, body)) if body.len() > 1 << 20 => Answer::TooLarge,
             Some(Reply::Is(status, body)) => Answer::Reply { status: *status, body: body.clone() },
             Some(Reply::Never) => Answer::Reply { status: 504, body: b"upstream request timeout".to_vec() },
         }

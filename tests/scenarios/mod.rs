@@ -69,6 +69,7 @@ macro_rules! run_scenarios {
                 what_is_no_answer_may_be_allowed,
                 an_unknown_tenant_is_not_asked_for_again_at_once,
                 an_old_answer_serves_while_there_is_none,
+                what_is_in_use_is_asked_for_before_it_is_due,
                 inline_tenants_win,
                 made_up_names_never_reach_the_directory,
                 one_question_serves_all_who_wait,
