@@ -9,6 +9,7 @@
 
 mod held;
 mod service;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use quick_cache::unsync::Cache;
 
 use self::held::{Held, NoAnswer, age, read};
 use self::service::{May, Service, jitter};
+use self::snapshot::{Covered, Snapshot};
 
 use crate::config::{Config, OnError, Source};
 use crate::host::{Answer, CallId, Callout, Host, RequestId};
@@ -32,6 +34,9 @@ pub const MEMORY_ENTRIES: usize = 10_000;
 pub const UNKNOWN_ENTRIES: usize = 10_000;
 /// How long at most a worker that got no answer for a name waits before it asks for it again.
 const HOLD_BACK: Duration = Duration::from_secs(1);
+
+/// The largest answer that is read; a tenant's record is a few hundred bytes.
+pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// What is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -114,6 +119,8 @@ pub struct Landed {
 pub struct Directory {
     inline: HashMap<Identifier, Rc<Tenant>>,
     tenants: Option<Service>,
+    /// The whole directory, where it is held.
+    snapshot: Option<Snapshot>,
     domains: Option<Service>,
     custom: Option<Service>,
     memory: Cache<Key, Held>,
@@ -137,6 +144,7 @@ impl Directory {
         Self {
             inline,
             tenants: config.lookup_tenant.as_ref().map(|settings| Service::new(settings.into())),
+            snapshot: config.lookup_tenant.as_ref().and_then(|settings| settings.snapshot.clone()).map(Snapshot::new),
             domains: config.isolation.domain_lookup.as_ref().map(|settings| Service::new(settings.into())),
             custom: config.isolation.custom_resolver.as_ref().map(|settings| Service::new(settings.into())),
             memory: Cache::new(MEMORY_ENTRIES),
@@ -163,6 +171,20 @@ impl Directory {
         let Some(service) = service else { return Lookup::Unknown };
         let now = host.now();
 
+        if let (Key::Tenant(_), Some(snapshot)) = (key, &self.snapshot) {
+            match snapshot.covers(key, self.memory.get(key), service, now, host) {
+                Covered::Held(held) => {
+                    let lookup = (&held.found).into();
+                    let same = |own: &Held| own.version == held.version && own.asked_at == held.asked_at;
+                    if !self.memory.get(key).is_some_and(same) {
+                        self.memory.insert(key.clone(), held);
+                    }
+                    return lookup;
+                }
+                Covered::Unknown => return Lookup::Unknown,
+                Covered::No => {}
+            }
+        }
         let held = match self.memory.get(key) {
             Some(held) if held.is_fresh(&service.source, now) => {
                 let lookup = (&held.found).into();
@@ -184,7 +206,10 @@ impl Directory {
                 }
                 return lookup;
             }
-            held => service.newer_than(held, key, host).inspect(|held| self.memory.insert(key.clone(), held.clone())),
+            held => {
+                let newer = service.newer_than(held, key, host).map(|held| confirmed(self.snapshot.as_ref(), held));
+                newer.inspect(|held| self.memory.insert(key.clone(), held.clone()))
+            }
         };
         if let Some(held) = held.as_ref().filter(|held| held.is_fresh(&service.source, now)) {
             return (&held.found).into();
@@ -217,6 +242,18 @@ impl Directory {
         self.flights.insert(call, Flight { key: key.clone(), asked_at, waiting });
     }
 
+    /// Does what is due without any request. To be called at the start, and about once a second.
+    pub fn tick(&mut self, host: &dyn Host) {
+        if let (Some(service), Some(snapshot)) = (&self.tenants, &mut self.snapshot) {
+            snapshot.tick(service, host);
+        }
+    }
+
+    /// Takes a page of a snapshot, and gives what to log; `None` if the answer isn't one.
+    pub fn land_page(&mut self, call: CallId, answer: &Answer, host: &dyn Host) -> Option<Vec<String>> {
+        self.snapshot.as_mut()?.land(call, answer, self.tenants.as_ref()?, host)
+    }
+
     /// Takes a callout's answer; `None` if it isn't one of this directory's.
     pub fn land(&mut self, call: CallId, answer: Answer, host: &dyn Host) -> Option<Landed> {
         let Flight { key, asked_at, waiting } = self.flights.remove(&call)?;
@@ -237,7 +274,7 @@ impl Directory {
         let (lookup, fault) = match answer {
             Ok(Some(found)) => {
                 let lookup = Lookup::from(&found);
-                let held = Held { asked_at, found };
+                let held = Held { asked_at, found, generation: 0, version: 0 };
                 if let Some(shared_key) = shared_key {
                     host.set_shared(&shared_key, Some(&held.to_bytes()));
                 }
@@ -263,6 +300,7 @@ impl Directory {
                     self.held_back.insert(key.clone(), until);
                 }
                 let held = service.newer_than(self.memory.get(&key), &key, host);
+                let held = held.map(|held| confirmed(self.snapshot.as_ref(), held));
                 let stale = held.filter(|held| held.may_serve_stale(&service.source, now)).map(|held| {
                     let lookup = Lookup::from(&held.found);
                     self.memory.insert(key.clone(), held);
@@ -272,6 +310,14 @@ impl Directory {
             }
         };
         Some(Landed { key, lookup, waiting, fault })
+    }
+}
+
+/// What is held, as young as the last snapshot has confirmed it.
+fn confirmed(snapshot: Option<&Snapshot>, held: Held) -> Held {
+    match snapshot {
+        Some(snapshot) => snapshot.confirmed(held),
+        None => held,
     }
 }
 
@@ -294,5 +340,6 @@ fn ask(service: &mut Service, key: &Key, asker: Asker<'_>, host: &dyn Host) -> C
         body: asker.question.filter(|_| matches!(key, Key::Custom(_))).map(<[u8]>::to_vec),
         headers: asker.trace.to_vec(),
         timeout: service.source.timeout,
+        answer_limit: MAX_ANSWER_BYTES,
     })
 }

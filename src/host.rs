@@ -25,6 +25,8 @@ pub struct Callout {
     pub headers: Vec<(&'static str, Vec<u8>)>,
     /// The bound on the wait.
     pub timeout: Duration,
+    /// The bound on the answer, in bytes.
+    pub answer_limit: usize,
 }
 
 /// How a callout ended.
@@ -56,6 +58,9 @@ pub trait Host: Signatures {
 
     /// Holds a value under a key for all workers, or forgets it. Another worker's value is overwritten.
     fn set_shared(&self, key: &str, value: Option<&[u8]>);
+
+    /// Holds a value under a key for all workers where what is held there still is `old`; whether it was.
+    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool;
 
     /// A value of Envoy's own about a request: a property, by its path.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::RemoteJwks;
 use crate::host::{Answer, CallId, Callout, Host, RequestId};
-use crate::jwt::KeySet;
+use crate::jwt::{KeySet, MAX_KEY_SET_BYTES};
 
 /// How far apart two questions are, at least.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
@@ -130,6 +130,7 @@ impl KeySource {
             body: None,
             headers: Vec::new(),
             timeout: self.remote.timeout,
+            answer_limit: MAX_KEY_SET_BYTES,
         });
         self.flight = Some((call, now));
     }

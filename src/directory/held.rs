@@ -18,6 +18,38 @@ pub struct Held {
     pub asked_at: SystemTime,
     /// The answer.
     pub found: Found,
+    /// Which snapshot of the directory it is from; 0 for one that was asked for by itself.
+    pub generation: u64,
+    /// Up to which version of the snapshot it is known to be so.
+    pub version: u64,
+}
+
+/// What workers share under a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shared {
+    /// An answer.
+    Held(Held),
+    /// A record of this snapshot that can't be understood.
+    Broken(u64),
+}
+
+impl Shared {
+    /// Reads it.
+    pub fn from_bytes(key: &Key, bytes: &[u8]) -> Option<Self> {
+        let mut value: Value = serde_json::from_slice(bytes).ok()?;
+        if let Some(generation) = value.get("broken") {
+            return generation.as_u64().map(Self::Broken);
+        }
+        let asked_at = UNIX_EPOCH.checked_add(Duration::from_millis(value.get("askedAt")?.as_u64()?))?;
+        let generation = value.get("generation").and_then(Value::as_u64).unwrap_or(0);
+        let found = found(key, value.get_mut("answer")?.take()).ok()??;
+        Some(Self::Held(Held { asked_at, found, generation, version: 0 }))
+    }
+
+    /// Writes that a record can't be understood.
+    pub fn broken(generation: u64) -> Vec<u8> {
+        json!({"broken": generation}).to_string().into_bytes()
+    }
 }
 
 /// What was found.
@@ -61,15 +93,8 @@ impl Held {
             Found::Tenant(tenant) => Value::Object(tenant.record.clone()),
             Found::Named(identifier) => json!({"tenantId": identifier.as_str()}),
         };
-        json!({"askedAt": u64::try_from(asked_at).unwrap_or(u64::MAX), "answer": answer}).to_string().into_bytes()
-    }
-
-    /// What a worker has shared under a key.
-    pub fn from_bytes(key: &Key, bytes: &[u8]) -> Option<Self> {
-        let mut value: Value = serde_json::from_slice(bytes).ok()?;
-        let asked_at = UNIX_EPOCH.checked_add(Duration::from_millis(value.get("askedAt")?.as_u64()?))?;
-        let found = found(key, value.get_mut("answer")?.take()).ok()??;
-        Some(Self { asked_at, found })
+        let asked_at = u64::try_from(asked_at).unwrap_or(u64::MAX);
+        json!({"askedAt": asked_at, "generation": self.generation, "answer": answer}).to_string().into_bytes()
     }
 }
 

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use super::Key;
-use super::held::Held;
+use super::held::{Held, Shared};
 use crate::config::Source;
 use crate::host::{CallId, Host};
 
@@ -93,11 +93,17 @@ impl Service {
 
     /// What this worker holds, or what another one has learnt since.
     pub fn newer_than(&self, held: Option<&Held>, key: &Key, host: &dyn Host) -> Option<Held> {
-        let shared = self.shared_key(key).and_then(|shared_key| Held::from_bytes(key, &host.shared(&shared_key)?));
+        let shared = self.shared_key(key).and_then(|shared_key| Shared::from_bytes(key, &host.shared(&shared_key)?));
+        let shared = if let Some(Shared::Held(shared)) = shared { Some(shared) } else { None };
         match (held, shared) {
             (Some(held), Some(shared)) if held.asked_at >= shared.asked_at => Some(held.clone()),
             (held, shared) => shared.or_else(|| held.cloned()),
         }
+    }
+
+    /// Where workers share something about all names. No name has a colon, so no name's key is like that.
+    pub fn control_key(&self, what: &str) -> String {
+        [&self.shared_prefix, ":", what].concat()
     }
 
     /// Where workers share the answer: for names that the directory knows, of which there are only so many, and never for

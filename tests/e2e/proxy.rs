@@ -102,7 +102,14 @@ fn envoy_refuses_to_start_on_any_fault_and_names_them_all() {
         (structure(&json!({"isolation": {"resolution": "header"}})), "no directory of any kind"),
         (
             structure(&json!({"isolation": {"resolution": "jwt"}, "tenants": [{"id": "a"}]})),
-            "jwt is not in this version",
+            "isolation.jwt: is missing",
+        ),
+        (
+            structure(&json!({
+                "isolation": {"resolution": "jwt", "jwt": {"secret": {"env": "NOT_THERE"}, "algorithms": ["HS256"]}},
+                "tenants": [{"id": "a"}],
+            })),
+            "isolation.jwt.secret.env: NOT_THERE is not in the VM's environment",
         ),
     ];
     for (configuration, text) in others {

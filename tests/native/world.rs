@@ -55,6 +55,14 @@ impl Host for FakeHost {
         };
     }
 
+    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool {
+        let is_old = self.shared(key).as_deref() == old;
+        if is_old {
+            self.set_shared(key, Some(new));
+        }
+        is_old
+    }
+
     fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
         None
     }
@@ -184,7 +192,7 @@ impl NativeWorld {
         self.asked.push(Asked { path: callout.path.clone(), headers: headers.collect(), body });
         match self.directory.0.get(&callout.path) {
             None => Answer::Reply { status: 404, body: Vec::new() },
-            Some(Reply::Is(_, body)) if body.len() > 1 << 20 => Answer::TooLarge,
+            Some(Reply::Is(_, body)) if body.len() > callout.answer_limit => Answer::TooLarge,
             Some(Reply::Is(status, body)) => Answer::Reply { status: *status, body: body.clone() },
             Some(Reply::Never) => Answer::Reply { status: 504, body: b"upstream request timeout".to_vec() },
         }

@@ -8,6 +8,7 @@ pub mod directory;
 #[allow(dead_code, reason = "the scenarios need some of what the tests of tokens make")]
 pub mod make;
 pub mod refusals;
+pub mod snapshot;
 pub mod strategies;
 pub mod tokens;
 pub mod world;
@@ -47,6 +48,14 @@ macro_rules! run_scenarios {
                 a_resolver_has_to_agree,
                 a_resolver_that_fails_is_a_directory_that_fails,
                 a_resolvers_answer_is_kept_by_its_headers,
+            ],
+            snapshot: [
+                a_snapshot_answers_for_every_name,
+                changes_come_by_cursor,
+                a_directory_without_a_cursor_is_read_whole_each_time,
+                one_broken_record_harms_no_other,
+                a_half_read_snapshot_replaces_nothing,
+                without_a_young_snapshot_names_are_looked_up,
             ],
             tokens: [
                 a_claim_names_the_tenant,
