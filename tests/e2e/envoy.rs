@@ -94,6 +94,11 @@ impl EnvoyWorld {
         Self { envoy: Envoy::start(&bootstrap.json()), service, directory }
     }
 
+    /// The directory takes no connections any more.
+    pub fn stop_directory(&mut self) {
+        self.directory.stop();
+    }
+
     /// How many requests the service received.
     pub fn received(&self) -> usize {
         self.service.received()
@@ -140,6 +145,11 @@ impl Envoy {
             );
             std::thread::sleep(Duration::from_millis(30));
         }
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What Envoy wrote so far.

@@ -15,6 +15,8 @@
 mod bootstrap;
 mod curl;
 mod envoy;
+mod load;
+mod outage;
 mod proxy;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;

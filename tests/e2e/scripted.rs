@@ -15,7 +15,7 @@ use crate::scenarios::world::{Asked, Directory, Reply};
 pub struct Scripted {
     pub addr: SocketAddr,
     state: Arc<Mutex<Script>>,
-    _runtime: Runtime,
+    runtime: Option<Runtime>,
 }
 
 struct Script {
@@ -32,7 +32,14 @@ impl Scripted {
         let addr = listener.local_addr().expect("an address");
         let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&state));
         runtime.spawn(async { axum::serve(listener, app).await });
-        Self { addr, state, _runtime: runtime }
+        Self { addr, state, runtime: Some(runtime) }
+    }
+
+    /// Takes no connections any more, and cuts those that there are.
+    pub fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 
     pub fn script(&self, path: &str, reply: Reply) {
