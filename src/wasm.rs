@@ -12,7 +12,7 @@ use log::{debug, error, warn};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
-use self::hostcalls::{Buffer, Map};
+use self::hostcalls::{Buffer, Map, Metric};
 use crate::config::{Config, header_value};
 use crate::filter::{Filter, HeaderEdit, Step};
 use crate::host::{Answer, CallId, Callout, Host, RequestId};
@@ -60,14 +60,25 @@ struct Envoy {
     queue: Cell<Option<u32>>,
     last_call: Cell<u64>,
     to_send: RefCell<Vec<(CallId, Callout)>>,
-    /// Callouts under way, by Envoy's tokens, and how large their answers may be.
-    sent: RefCell<HashMap<u32, (CallId, usize)>>,
+    /// Callouts under way, by Envoy's tokens.
+    sent: RefCell<HashMap<u32, Sent>>,
+    /// How long callouts take, by cluster.
+    durations: RefCell<HashMap<String, Option<u32>>>,
+}
+
+/// A callout under way.
+struct Sent {
+    call: CallId,
+    cluster: String,
+    at: SystemTime,
+    answer_limit: usize,
 }
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
-        let Some((call, limit)) = self.worker.host.sent.borrow_mut().remove(&token) else { return };
-        self.land(call, answer(headers, body_size, limit));
+        let Some(sent) = self.worker.host.sent.borrow_mut().remove(&token) else { return };
+        self.worker.host.record_duration(&sent);
+        self.land(sent.call, answer(headers, body_size, sent.answer_limit));
     }
 }
 
@@ -260,11 +271,9 @@ impl Worker {
                 hostcalls::set_property("tenant_plan", &header_value(plan));
             }
         }
-        let metric = *self
-            .decisions
-            .borrow_mut()
-            .entry(decision)
-            .or_insert_with(|| hostcalls::define_counter(&format!("tenancy.requests.decision.{decision}")));
+        let metric = *self.decisions.borrow_mut().entry(decision).or_insert_with(|| {
+            hostcalls::define_metric(Metric::Counter, &format!("tenancy.requests.decision.{decision}"))
+        });
         if let Some(metric) = metric {
             hostcalls::increment(metric);
         }
@@ -273,7 +282,25 @@ impl Worker {
 
 impl Envoy {
     fn new() -> Self {
-        Self { queue: Cell::new(None), last_call: Cell::new(0), to_send: RefCell::default(), sent: RefCell::default() }
+        Self {
+            queue: Cell::new(None),
+            last_call: Cell::new(0),
+            to_send: RefCell::default(),
+            sent: RefCell::default(),
+            durations: RefCell::default(),
+        }
+    }
+
+    fn record_duration(&self, sent: &Sent) {
+        let took = self.now().duration_since(sent.at).unwrap_or_default().as_millis();
+        let mut durations = self.durations.borrow_mut();
+        let metric = durations.entry(sent.cluster.clone()).or_insert_with(|| {
+            let name = format!("tenancy.callout.cluster.{}.duration_ms", sent.cluster);
+            hostcalls::define_metric(Metric::Histogram, &name)
+        });
+        if let Some(metric) = *metric {
+            hostcalls::record(metric, u64::try_from(took).unwrap_or(u64::MAX));
+        }
     }
 
     fn send(&self, call: CallId, callout: &Callout) -> Result<(), &'static str> {
@@ -292,7 +319,8 @@ impl Envoy {
             .extend(callout.headers.iter().filter_map(|(name, value)| Some((*name, std::str::from_utf8(value).ok()?))));
         match proxy_wasm::hostcalls::dispatch_http_call(&callout.cluster, headers, body, Vec::new(), callout.timeout) {
             Ok(token) => {
-                self.sent.borrow_mut().insert(token, (call, callout.answer_limit));
+                let (cluster, at, answer_limit) = (callout.cluster.clone(), self.now(), callout.answer_limit);
+                self.sent.borrow_mut().insert(token, Sent { call, cluster, at, answer_limit });
                 Ok(())
             }
             Err(proxy_wasm::types::Status::BadArgument) => Err("Envoy has no cluster of that name"),

@@ -28,7 +28,6 @@ pub enum Buffer {
 
 const OK: u32 = 0;
 const REQUEST_STREAM: u32 = 0;
-const COUNTER: u32 = 0;
 /// The version that stands for any: whatever is there is overwritten.
 pub const ANY_VERSION: u32 = 0;
 /// A version that nothing has. Envoy lets it create a key that isn't there, and refuses it where another worker was first.
@@ -72,6 +71,7 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_get_log_level(level: *mut u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> u32;
+    fn proxy_record_metric(metric: u32, value: u64) -> u32;
     fn proxy_increment_metric(metric: u32, offset: i64) -> u32;
     fn proxy_send_local_response(
         status: u32,
@@ -245,11 +245,21 @@ pub fn log_level() -> log::LevelFilter {
     }
 }
 
-/// A counter of Envoy's, by name.
-pub fn define_counter(name: &str) -> Option<u32> {
+/// A kind of metric.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Metric {
+    /// A number that only grows.
+    Counter = 0,
+    /// How often each value came up.
+    Histogram = 2,
+}
+
+/// A metric of Envoy's, by name.
+pub fn define_metric(kind: Metric, name: &str) -> Option<u32> {
     let mut metric = 0;
     // SAFETY: the slice and the out-pointer are valid for the call.
-    let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut metric) };
+    let status = unsafe { proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut metric) };
     (status == OK).then_some(metric)
 }
 
@@ -257,6 +267,12 @@ pub fn define_counter(name: &str) -> Option<u32> {
 pub fn increment(metric: u32) -> bool {
     // SAFETY: no pointers are passed.
     unsafe { proxy_increment_metric(metric, 1) == OK }
+}
+
+/// Adds a value to a histogram.
+pub fn record(metric: u32, value: u64) -> bool {
+    // SAFETY: no pointers are passed.
+    unsafe { proxy_record_metric(metric, value) == OK }
 }
 
 /// Answers the effective context's request here, with Envoy's response code details.

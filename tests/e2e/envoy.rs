@@ -157,9 +157,14 @@ impl Envoy {
         std::fs::read_to_string(self.folder.join("envoy.log")).unwrap_or_default()
     }
 
+    /// All of Envoy's metrics.
+    pub fn stats(&self) -> String {
+        admin_get(self.admin, "/stats")
+    }
+
     /// A counter or gauge of Envoy's, by its full name; 0 where it isn't there.
     pub fn stat(&self, name: &str) -> u64 {
-        let stats = admin_get(self.admin, "/stats");
+        let stats = self.stats();
         let value = stats.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
         value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
     }

@@ -202,6 +202,21 @@ fn decisions_are_counted() {
 }
 
 #[test]
+fn callouts_are_timed() {
+    let world = &mut EnvoyWorld::start(looked_up(json!({"resolution": "header"})), Directory::of(&tenants()));
+    world.send(&named("acme")).reaches(&[]);
+    // Envoy takes values over into its histograms every five seconds.
+    let name = "wasmcustom.tenancy.callout.cluster.directory.duration_ms: ";
+    let shown =
+        |stats: String| stats.lines().any(|line| line.strip_prefix(name).is_some_and(|values| values.contains("P50(")));
+    let deadline = std::time::Instant::now() + Duration::from_secs(12);
+    while !shown(world.envoy.stats()) {
+        assert!(std::time::Instant::now() < deadline, "{}", world.envoy.stats());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+#[test]
 fn a_body_never_overtakes_the_lookup() {
     let mut config = looked_up(json!({"resolution": "header"}));
     config["lookupTenant"]["timeoutMs"] = json!(500);
