@@ -13,7 +13,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 
 use crate::error::Refusal;
 use crate::store::Store;
@@ -34,6 +34,7 @@ pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/tenants", get(tenants::list))
         .route("/tenants/{tenantId}", get(tenants::show).put(tenants::put).delete(tenants::delete))
+        .route("/tenants/{tenantId}/status", put(tenants::put_status))
         .route("/tenants/{tenantId}/domains", get(domains::of_tenant))
         .route("/domains/{domain}", get(domains::show).put(domains::put).delete(domains::delete))
         .route("/healthz", get(health::alive))

@@ -6,6 +6,8 @@
 //! SQLite. Whatever is refused on the way is one value of [`error::Refusal`]. [`seed`] fills the store at the start, and
 //! [`token`] is what a writer must show.
 //!
+//! [`store::changes`] is how readers follow what changes, across restarts and back-ups that were put back.
+//!
 //! What the SQL says about one subject is in one file under `store/`, and what HTTP says about it in one under `api/`;
 //! a further subject (usage, leases, connections) is one more file in each, and one more entry in the list of
 //! migrations.

@@ -64,6 +64,13 @@ const STRATEGIES: &[(&str, ())] = &[("shared", ()), ("schema", ()), ("database",
 
 const KEYS: &[&str] = &["id", "slug", "status", "metadata", "quotas", "isolation"];
 
+impl Status {
+    /// The status that this value is.
+    pub fn parse(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Self> {
+        word(raw, path, STATUSES, faults)
+    }
+}
+
 impl Tenant {
     /// The tenant that this value is, or every fault that it has. `named` is the id that something else already gave it.
     pub fn parse(raw: &RawValue, named: Option<&Identifier>, path: &str, faults: &mut Faults) -> Option<Self> {
@@ -75,7 +82,7 @@ impl Tenant {
             match key.as_str() {
                 "id" => given_id = Some((identifier(value, path, faults), path.clone())),
                 "slug" => slug = identifier(value, path, faults),
-                "status" => status = word(value, path, STATUSES, faults),
+                "status" => status = Status::parse(value, path, faults),
                 "metadata" => metadata = free_object(value, path, faults),
                 "quotas" => quotas = parse_quotas(value, path, faults),
                 "isolation" => isolation = parse_isolation(value, path, faults),

@@ -3,6 +3,10 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "a sum that overflows fails the test, as it should"))]
 
 #[cfg(test)]
+mod backups;
+#[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod failures;
