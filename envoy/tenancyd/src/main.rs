@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use tenancyd::api::{self, State};
+use tenancyd::metrics::Metrics;
 use tenancyd::seed;
 use tenancyd::server::{self, Address, Reserved};
 use tenancyd::store::{self, Location, Store};
@@ -98,7 +99,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     // Not before: until here there is nothing to finish, and a signal may end the process as it always does.
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let writes = if token.is_some() { "token" } else { "off" };
-    let state = Arc::new(State { store, token });
+    let state = Arc::new(State { store, token, metrics: Metrics::default() });
     let listener = reserved.listen()?;
     let address = listener.address().map_err(|error| error.to_string())?;
     tracing::info!(%address, database = %arguments.database, writes, "listening");

@@ -40,7 +40,7 @@ impl Cursor {
         let epoch = parts.next()?;
         let position = revision(parts.next()?)?;
         let deletions = match parts.next() {
-            Some(deletions) => revision(deletions).filter(|deletions| *deletions > position)?,
+            Some(deletions) => revision(deletions)?.max(position),
             None => position,
         };
         let is_epoch = epoch.len() == 16 && epoch.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -61,7 +61,7 @@ impl std::fmt::Display for Cursor {
 /// A number in the one way in which a cursor writes it.
 fn revision(text: &str) -> Option<i64> {
     let is_plain = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
-    text.parse().ok().filter(|_| is_plain)
+    text.parse().ok().filter(|_| is_plain && text.len() <= 18)
 }
 
 /// Some of the list.

@@ -13,6 +13,8 @@ mod failures;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod interface;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod reads;
