@@ -65,6 +65,15 @@ const STRATEGIES: &[(&str, ())] = &[("shared", ()), ("schema", ()), ("database",
 const KEYS: &[&str] = &["id", "slug", "status", "metadata", "quotas", "isolation"];
 
 impl Status {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Inactive => "inactive",
+        }
+    }
+
     /// The status that this value is.
     pub fn parse(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Self> {
         word(raw, path, STATUSES, faults)

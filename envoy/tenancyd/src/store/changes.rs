@@ -18,7 +18,7 @@ const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 const TOMBSTONE_AGE: i64 = 7 * 24 * 3600;
 /// How many deletions are remembered.
 const MAX_TOMBSTONES: i64 = 100_000;
-/// After how many revisions a deletion looks whether there are too many; counting them each time would cost more than deleting.
+/// After how many deletions one looks whether there are too many; counting them each time would cost more than deleting.
 const PURGE_EVERY: i64 = 256;
 /// How many epochs are remembered, and so the starts that a cursor can outlive.
 const MAX_EPOCHS: i64 = 1000;
@@ -134,9 +134,11 @@ pub fn begin_epoch(connection: &Connection) -> Result<(), Refusal> {
 
 /// Now and then, forgets deletions that are too old or too many.
 pub fn after_deletion(connection: &Connection) -> Result<(), Refusal> {
-    match newest(connection)?.checked_rem(PURGE_EVERY) {
-        Some(0) => purge(connection),
-        _ => Ok(()),
+    let sql = "UPDATE horizon SET deletions = deletions + 1 RETURNING deletions";
+    let deletions: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    match deletions < PURGE_EVERY {
+        true => Ok(()),
+        false => purge(connection),
     }
 }
 
@@ -146,6 +148,7 @@ fn purge(connection: &Connection) -> Result<(), Refusal> {
     let beyond = "SELECT revision FROM changes WHERE deleted_at IS NOT NULL ORDER BY revision DESC LIMIT 1 OFFSET ?";
     let beyond: Option<i64> =
         connection.prepare_cached(beyond)?.query_row([MAX_TOMBSTONES], |row| row.get(0)).optional()?;
+    connection.execute("UPDATE horizon SET deletions = 0", [])?;
     if let Some(last) = old.max(beyond) {
         connection.execute("DELETE FROM changes WHERE deleted_at IS NOT NULL AND revision <= ?", [last])?;
         connection.execute("UPDATE horizon SET revision = max(revision, ?)", [last])?;

@@ -49,9 +49,9 @@ pub fn save_record(connection: &Connection, tenant: &Tenant) -> Result<Written, 
     let record = serde_json::to_string(tenant).map_err(|error| Refusal::Internal(error.to_string()))?;
     let known = connection.prepare_cached("SELECT 1 FROM tenants WHERE id = ?")?.exists([tenant.id.as_str()])?;
     // What is written as it was is no change: a seed that is loaded at every start must not send every reader through it again.
-    let sql = "INSERT INTO tenants (id, record) VALUES (?, ?)
-        ON CONFLICT (id) DO UPDATE SET record = excluded.record WHERE record <> excluded.record";
-    connection.prepare_cached(sql)?.execute([tenant.id.as_str(), &record])?;
+    let sql = "INSERT INTO tenants (id, record, status) VALUES (?, ?, ?) ON CONFLICT (id)
+        DO UPDATE SET record = excluded.record, status = excluded.status WHERE record <> excluded.record";
+    connection.prepare_cached(sql)?.execute([tenant.id.as_str(), &record, tenant.status.as_str()])?;
     Ok(if known { Written::Replaced } else { Written::Created })
 }
 
@@ -102,7 +102,7 @@ pub fn delete_tenant(connection: &Connection, id: &Identifier) -> Result<bool, R
 
 /// How many tenants have each status.
 pub fn count_by_status(connection: &Connection) -> Result<Vec<(String, i64)>, Refusal> {
-    let sql = "SELECT coalesce(status, 'active'), count(*) FROM tenants GROUP BY status ORDER BY status";
+    let sql = "SELECT status, count(*) FROM tenants WHERE status IS NOT NULL GROUP BY status";
     let mut statement = connection.prepare_cached(sql)?;
     let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(counts.collect::<Result<_, _>>()?)

@@ -21,8 +21,12 @@ const MIGRATIONS: &[&str] = &[
      CREATE INDEX domains_by_tenant ON domains (tenant_id, domain);",
     // 2: what changed, and when. `changes` has one row for every tenant, that of its last change, and one for every deleted
     // tenant for a while. Triggers write it, so that no write can forget to. AUTOINCREMENT never gives a number twice.
-    // The tenants of a version-1 database get numbers in the order in which version 1 listed them.
-    "CREATE TABLE changes (
+    // The tenants of a version-1 database get numbers in the order in which version 1 listed them. `status` is that of the
+    // record, where it can be counted quickly. `horizon` has one row: up to which revision deletions may be forgotten, and
+    // how many there were since somebody last looked.
+    "ALTER TABLE tenants ADD COLUMN status TEXT;
+     UPDATE tenants SET status = json_extract(record, '$.status');
+     CREATE TABLE changes (
         revision INTEGER PRIMARY KEY AUTOINCREMENT,
         tenant_id TEXT NOT NULL UNIQUE,
         deleted_at INTEGER
@@ -41,14 +45,13 @@ const MIGRATIONS: &[&str] = &[
         DELETE FROM changes WHERE tenant_id = old.id;
         INSERT INTO changes (tenant_id, deleted_at) VALUES (old.id, unixepoch());
      END;
-     CREATE TABLE horizon (revision INTEGER NOT NULL) STRICT;
-     INSERT INTO horizon VALUES (0);
+     CREATE TABLE horizon (revision INTEGER NOT NULL, deletions INTEGER NOT NULL) STRICT;
+     INSERT INTO horizon VALUES (0, 0);
      CREATE TABLE epochs (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         epoch TEXT NOT NULL UNIQUE,
         begun_after INTEGER NOT NULL
      ) STRICT;
-     ALTER TABLE tenants ADD COLUMN status TEXT AS (json_extract(record, '$.status')) VIRTUAL;
      CREATE INDEX tenants_by_status ON tenants (status);",
 ];
 
