@@ -33,8 +33,9 @@ for _ in $(seq 100); do
 done
 [ -n "$address" ] || die "tenancyd didn't start: $(cat "$folder/log")"
 
-timeout 240 .venv/bin/schemathesis --config-file tools/schemathesis.toml --no-color run "http://$address/openapi.yaml" \
-  --checks all --max-examples "${1:-150}" || die "tenancyd isn't what its document says"
+# From there, since it leaves a folder of its own behind.
+(cd "$folder" && timeout 240 "$ROOT/.venv/bin/schemathesis" --config-file "$ROOT/tools/schemathesis.toml" --no-color \
+  run "http://$address/openapi.yaml" --checks all --max-examples "${1:-150}") || die "tenancyd isn't what its document says"
 if grep -q '"level":"ERROR"' "$folder/log"; then
   cat "$folder/log" >&2
   die "tenancyd had faults of its own"
