@@ -1,6 +1,6 @@
 # Each verb installs what it lacks and says so; `make help` lists them. The work is in tools/.
 .DEFAULT_GOAL := help
-.PHONY: build demo check test e2e fuzz docker docker-demo clean envoy-path help
+.PHONY: build demo check test api-test e2e fuzz docker docker-demo clean envoy-path help
 
 build: ## Build dist/tenancy.wasm, dist/tenancyd and dist/upstream
 	@tools/build.sh
@@ -10,6 +10,8 @@ check: ## Format, lints, documentation, licences, advisories, shell scripts and 
 	@tools/check.sh
 test: ## Run every test, natively and in a real Envoy
 	@tools/test.sh --workspace
+api-test: ## Hold tenancyd to its OpenAPI document with made-up requests
+	@tools/api-test.sh
 e2e: ## Run only the tests in a real Envoy
 	@tools/test.sh --test e2e
 fuzz: ## Fuzz what reads bytes, each target for FUZZ_SECONDS (60); needs a nightly Rust

@@ -10,4 +10,6 @@ need curl curl "curl (it drives the end-to-end tests)"
 tools/build.sh
 ENVOY_BIN=$(tools/envoy.sh)
 export ENVOY_BIN TENANCY_WASM="$ROOT/dist/tenancy.wasm" TENANCYD_BIN="$ROOT/dist/tenancyd" UPSTREAM_BIN="$ROOT/dist/upstream"
+# With everything else that there is to test.
+if [ "${1:-}" = --workspace ]; then tools/api-test.sh; fi
 exec cargo test --locked "$@"

@@ -5,17 +5,19 @@ mod domains;
 mod health;
 mod input;
 mod log;
+mod operations;
 mod tenants;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get, put};
 
 use crate::error::Refusal;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::token::Token;
 
@@ -25,24 +27,45 @@ pub struct State {
     pub store: Store,
     /// What a writer must show; without it nobody writes.
     pub token: Option<Token>,
+    /// What the requests come to.
+    pub metrics: Metrics,
 }
+
+/// The description of all this for tools.
+pub const OPENAPI: &str = include_str!("../openapi.yaml");
 
 type Shared = axum::extract::State<Arc<State>>;
 
 /// Every route. The names in the paths are those of the contract, and what the log calls the route.
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<State>>)> {
+    vec![
+        ("/tenants", get(tenants::list)),
+        ("/tenants/{tenantId}", get(tenants::show).put(tenants::put).delete(tenants::delete)),
+        ("/tenants/{tenantId}/status", put(tenants::put_status)),
+        ("/tenants/{tenantId}/domains", get(domains::of_tenant)),
+        ("/domains/{domain}", get(domains::show).put(domains::put).delete(domains::delete)),
+        ("/healthz", get(health::alive)),
+        ("/readyz", get(health::ready)),
+        ("/metrics", get(operations::metrics)),
+        ("/openapi.yaml", get(operations::openapi)),
+    ]
+}
+
+/// The paths of all routes.
+pub fn paths() -> Vec<&'static str> {
+    routes().into_iter().map(|(path, _)| path).collect()
+}
+
+/// The whole interface.
 pub fn router(state: Arc<State>) -> Router {
-    Router::new()
-        .route("/tenants", get(tenants::list))
-        .route("/tenants/{tenantId}", get(tenants::show).put(tenants::put).delete(tenants::delete))
-        .route("/tenants/{tenantId}/domains", get(domains::of_tenant))
-        .route("/domains/{domain}", get(domains::show).put(domains::put).delete(domains::delete))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Refusal::NoRoute)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn(input::refuse_undecodable_path))
         .layer(from_fn(input::close_over_unread_body))
-        .layer(from_fn(log::requests))
+        .layer(from_fn_with_state(state.clone(), log::requests))
         .with_state(state)
 }
 

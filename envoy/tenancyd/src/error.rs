@@ -40,6 +40,11 @@ pub enum Refusal {
     },
     /// What came isn't what is expected.
     Invalid(Faults),
+    /// A cursor that was good once, or is another database's.
+    Gone {
+        /// `purged` or `foreign`.
+        reason: &'static str,
+    },
     /// A body beyond the limit.
     TooLarge {
         /// The limit.
@@ -78,6 +83,7 @@ impl Refusal {
             Self::WritesOff => (StatusCode::FORBIDDEN, "FORBIDDEN"),
             Self::NameTaken { .. } => (StatusCode::CONFLICT, "CONFLICT"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR"),
+            Self::Gone { .. } => (StatusCode::GONE, "GONE"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE"),
             Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),
@@ -108,6 +114,10 @@ impl Refusal {
                 let listed: Vec<String> = faults.iter().map(|fault| fault.to_string()).collect();
                 (listed.join("; "), json!({"faults": faults}))
             }
+            Self::Gone { reason } => (
+                "What changed since this cursor is not known; read the whole list again, without after".to_owned(),
+                json!({"reason": reason}),
+            ),
             Self::TooLarge { max_bytes } => {
                 (format!("The body has more than {max_bytes} bytes"), json!({"maxBytes": max_bytes}))
             }

@@ -3,8 +3,10 @@
 //! A request comes in through [`server`] (connections, their bounds, the graceful stop) and meets [`api`] (routes, the
 //! request's log line, who may write). What it sent is parsed into types that can't be wrong: [`identifier`],
 //! [`domain`], [`tenant`], with [`document`] collecting every fault of a JSON text at once. [`store`] keeps them in
-//! SQLite. Whatever is refused on the way is one value of [`error::Refusal`]. [`seed`] fills the store at the start, and
-//! [`token`] is what a writer must show.
+//! SQLite. Whatever is refused on the way is one value of [`error::Refusal`]. [`seed`] fills the store at the start,
+//! [`token`] is what a writer must show, and [`metrics`] counts.
+//!
+//! [`store::changes`] is how readers follow what changes, across restarts and back-ups that were put back.
 //!
 //! What the SQL says about one subject is in one file under `store/`, and what HTTP says about it in one under `api/`;
 //! a further subject (usage, leases, connections) is one more file in each, and one more entry in the list of
@@ -24,6 +26,7 @@ pub mod document;
 pub mod domain;
 pub mod error;
 pub mod identifier;
+pub mod metrics;
 pub mod seed;
 pub mod server;
 pub mod store;

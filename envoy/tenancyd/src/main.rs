@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use tenancyd::api::{self, State};
+use tenancyd::metrics::Metrics;
 use tenancyd::seed;
 use tenancyd::server::{self, Address, Reserved};
-use tenancyd::store::{Location, Store};
+use tenancyd::store::{self, Location, Store};
 use tenancyd::token::{self, Token};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,13 +22,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 ///
 /// Writes need the bearer token that the environment variable TENANCYD_TOKEN or --token-file gives; without one they are off.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where to listen: IP:PORT (port 0: any free one) or unix:PATH
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8070")]
     listen: Address,
     /// The SQLite file, created if it isn't there; :memory: keeps nothing
-    #[arg(long, value_name = "FILE", default_value = "tenancyd.db")]
+    #[arg(long, value_name = "FILE", default_value = "tenancyd.db", global = true)]
     database: Location,
     /// A JSON file of tenants and domains to load at the start, over what the database has
     #[arg(long, value_name = "FILE")]
@@ -40,16 +43,25 @@ struct Arguments {
     log: Targets,
 }
 
+/// What else it can do.
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Copy the database to a new file, whole and of one moment, also while a tenancyd serves it
+    Backup {
+        /// The file; there must be none
+        file: PathBuf,
+    },
+}
+
 /// How long a database job that outlived the stop may hold up the process's end.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = Runtime::new().map_err(|error| error.to_string()).and_then(|runtime| {
-        let done = runtime.block_on(run(arguments));
-        runtime.shutdown_timeout(LAST_WAIT);
-        done
-    });
+    let done = match &arguments.command {
+        Some(Command::Backup { file }) => store::backup(&arguments.database, file),
+        None => serve(arguments),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -57,6 +69,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn serve(arguments: Arguments) -> Result<(), String> {
+    let runtime = Runtime::new().map_err(|error| error.to_string())?;
+    let done = runtime.block_on(run(arguments));
+    runtime.shutdown_timeout(LAST_WAIT);
+    done
 }
 
 async fn run(arguments: Arguments) -> Result<(), String> {
@@ -80,7 +99,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     // Not before: until here there is nothing to finish, and a signal may end the process as it always does.
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let writes = if token.is_some() { "token" } else { "off" };
-    let state = Arc::new(State { store, token });
+    let state = Arc::new(State { store, token, metrics: Metrics::default() });
     let listener = reserved.listen()?;
     let address = listener.address().map_err(|error| error.to_string())?;
     tracing::info!(%address, database = %arguments.database, writes, "listening");

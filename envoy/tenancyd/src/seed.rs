@@ -149,7 +149,7 @@ fn parse_domains(member: &Member<'_>, seed: &mut Seed, faults: &mut Faults) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Location;
+    use crate::store::{Location, changes};
 
     async fn load_text(store: &Store, text: &str) -> Result<Loaded, Vec<String>> {
         let bytes = text.as_bytes().to_vec();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     async fn records(store: &Store) -> String {
-        store.read(|connection| directory::tenants(connection, None, 100)).await.unwrap().items.join(" ")
+        store.read(|connection| changes::page(connection, None, 100)).await.unwrap().tenants.join(" ")
     }
 
     #[tokio::test]

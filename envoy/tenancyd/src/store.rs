@@ -1,16 +1,20 @@
 //! The database: one connection that writes, several that read, and nobody who waits for ever.
 
+mod backup;
+pub mod changes;
 mod connection;
 pub mod directory;
 mod pool;
 mod schema;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::error::Refusal;
+pub use backup::backup;
 use pool::Pool;
 
 /// How many requests are read for at once.
@@ -54,6 +58,21 @@ pub struct Store {
     writer: Pool,
     /// The writer itself where the database is in memory: a second connection would see another database.
     readers: Pool,
+    unavailable: AtomicU64,
+    broken: AtomicU64,
+}
+
+/// How the database fares.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Health {
+    /// How many jobs got no answer in time.
+    pub unavailable: u64,
+    /// How many jobs failed for a reason that time doesn't mend.
+    pub broken: u64,
+    /// How many reads wait for their turn now.
+    pub reads_waiting: usize,
+    /// How many writes wait for their turn now.
+    pub writes_waiting: usize,
 }
 
 impl Store {
@@ -62,6 +81,7 @@ impl Store {
         let wrong = |error: String| format!("database {location}: {error}");
         let mut writer = connection::open(location).map_err(wrong)?;
         schema::migrate(&mut writer).map_err(wrong)?;
+        begin_epoch(&mut writer).map_err(wrong)?;
         let writer_and_readers = match location {
             Location::Memory => {
                 let only = Pool::new(vec![writer]);
@@ -73,7 +93,7 @@ impl Store {
             }
         };
         let (writer, readers) = writer_and_readers;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, unavailable: AtomicU64::new(0), broken: AtomicU64::new(0) })
     }
 
     /// Reads. All that one job sees is of one moment.
@@ -81,7 +101,7 @@ impl Store {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        self.readers.run(PATIENCE, move |connection| job(&*connection.transaction()?)).await
+        self.counted(self.readers.run(PATIENCE, move |connection| job(&*connection.transaction()?)).await)
     }
 
     /// Writes: all of it, on the disk, when this says so; or nothing, where it says anything but that it can't tell.
@@ -104,7 +124,26 @@ impl Store {
             transaction.commit()?;
             Ok(done)
         };
-        self.writer.run(patience, in_transaction).await
+        self.counted(self.writer.run(patience, in_transaction).await)
+    }
+
+    /// How the database fares.
+    pub fn health(&self) -> Health {
+        Health {
+            unavailable: self.unavailable.load(Ordering::Relaxed),
+            broken: self.broken.load(Ordering::Relaxed),
+            reads_waiting: self.readers.waiting(),
+            writes_waiting: self.writer.waiting(),
+        }
+    }
+
+    fn counted<T>(&self, done: Result<T, Refusal>) -> Result<T, Refusal> {
+        match &done {
+            Err(Refusal::Unavailable(_)) => self.unavailable.fetch_add(1, Ordering::Relaxed),
+            Err(Refusal::Internal(_)) => self.broken.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        done
     }
 
     /// Waits for the work under way and closes every connection; the last one folds the log into the file.
@@ -112,6 +151,15 @@ impl Store {
         self.readers.close(CLOSING).await?;
         self.writer.close(CLOSING).await
     }
+}
+
+fn begin_epoch(connection: &mut Connection) -> Result<(), String> {
+    let begin = |connection: &mut Connection| -> Result<(), Refusal> {
+        let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+        changes::begin_epoch(&transaction)?;
+        Ok(transaction.commit()?)
+    };
+    begin(connection).map_err(|refusal| refusal.private().unwrap_or("no epoch could begin").to_owned())
 }
 
 #[cfg(test)]

@@ -64,6 +64,22 @@ const STRATEGIES: &[(&str, ())] = &[("shared", ()), ("schema", ()), ("database",
 
 const KEYS: &[&str] = &["id", "slug", "status", "metadata", "quotas", "isolation"];
 
+impl Status {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Inactive => "inactive",
+        }
+    }
+
+    /// The status that this value is.
+    pub fn parse(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Self> {
+        word(raw, path, STATUSES, faults)
+    }
+}
+
 impl Tenant {
     /// The tenant that this value is, or every fault that it has. `named` is the id that something else already gave it.
     pub fn parse(raw: &RawValue, named: Option<&Identifier>, path: &str, faults: &mut Faults) -> Option<Self> {
@@ -75,7 +91,7 @@ impl Tenant {
             match key.as_str() {
                 "id" => given_id = Some((identifier(value, path, faults), path.clone())),
                 "slug" => slug = identifier(value, path, faults),
-                "status" => status = word(value, path, STATUSES, faults),
+                "status" => status = Status::parse(value, path, faults),
                 "metadata" => metadata = free_object(value, path, faults),
                 "quotas" => quotas = parse_quotas(value, path, faults),
                 "isolation" => isolation = parse_isolation(value, path, faults),
@@ -139,11 +155,19 @@ fn parse_full_quota(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Q
 
 /// A limit; the inner nothing is null, which has none.
 fn limit(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Option<u64>> {
-    let limit = serde_json::from_str(raw.get()).ok();
+    // 10000.0 and 1e4 are the same number to whoever knows numbers only as JSON has them.
+    let limit =
+        serde_json::from_str(raw.get()).ok().or_else(|| serde_json::from_str(raw.get()).ok().and_then(whole).map(Some));
     if limit.is_none() {
         fault(faults, path, format!("expected a whole number from 0 to {}, or null", u64::MAX));
     }
     limit
+}
+
+fn whole(number: f64) -> Option<u64> {
+    const BEYOND: f64 = 18_446_744_073_709_551_616.0;
+    // Exact: it is whole and within bounds.
+    (number.fract() == 0.0 && (0.0..BEYOND).contains(&number)).then_some(number as u64)
 }
 
 fn parse_isolation(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Vec<(String, String)>> {
@@ -206,6 +230,25 @@ mod tests {
         let filled = r#"{"id":"acme","slug":"acme","status":"active"}"#;
         assert_eq!(parse("{}", Some("acme")).as_deref(), Ok(filled));
         assert_eq!(parse(r#"{"id":"acme"}"#, None).as_deref(), Ok(filled));
+    }
+
+    #[test]
+    fn a_whole_number_is_one_in_every_spelling() {
+        for (given, kept) in [
+            ("10000.0", "10000"),
+            ("1e4", "10000"),
+            ("-0.0", "0"),
+            ("1.5e1", "15"),
+            ("18446744073709549568.0", "18446744073709549568"),
+        ] {
+            let record = |limit| {
+                format!(r#"{{"id":"a","slug":"a","status":"active","quotas":{{"x":{limit},"y":{{"limit":{limit}}}}}}}"#)
+            };
+            assert_eq!(parse(&record(given), None), Ok(record(kept)));
+        }
+        for bad in ["1.5", "-1.0", "1e-1", "18446744073709551616.0", "1e300"] {
+            assert!(parse(&format!(r#"{{"quotas":{{"x":{bad}}}}}"#), Some("a")).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -31,13 +31,13 @@ pub async fn of_tenant(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let paging = Paging::parse(query.as_deref(), |name| Domain::parse(name).is_some())?;
-    let after = paging.after.as_deref().and_then(Domain::parse);
+    let paging = Paging::parse(query.as_deref(), |cursor| Domain::parse(&input::name_of(cursor)?))?;
     let name = Identifier::parse(&name).ok_or_else(|| no_such_tenant(None))?;
     let missing = no_such_tenant(Some(&name));
-    let read = state.store.read(move |connection| directory::domains(connection, &name, after.as_ref(), paging.limit));
+    let read =
+        state.store.read(move |connection| directory::domains(connection, &name, paging.after.as_ref(), paging.limit));
     let page = read.await?.ok_or(missing)?;
-    let next = page.next.as_deref().map(Paging::cursor);
+    let next = page.next.as_deref().map(input::cursor_after);
     Ok(super::json(StatusCode::OK, json!({"domains": page.items, "next": next}).to_string()))
 }
 

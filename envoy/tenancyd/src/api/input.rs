@@ -63,16 +63,16 @@ pub async fn body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
 
 /// Which page of a list is wanted.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Paging {
-    /// The last name of the page before.
-    pub after: Option<String>,
+pub struct Paging<C> {
+    /// Where the page before ended.
+    pub after: Option<C>,
     /// How many at most.
     pub limit: usize,
 }
 
-impl Paging {
-    /// `after=CURSOR&limit=N`, both optional, and nothing else. `is_name` tells a cursor that we gave from one that we didn't.
-    pub fn parse(query: Option<&str>, is_name: impl Fn(&str) -> bool) -> Result<Self, Refusal> {
+impl<C> Paging<C> {
+    /// `after=CURSOR&limit=N`, both optional, and nothing else. `cursor` tells one that we gave from one that we didn't.
+    pub fn parse(query: Option<&str>, cursor: impl Fn(&str) -> Option<C>) -> Result<Self, Refusal> {
         let mut faults = Faults::new();
         let (mut after, mut limit) = (None, None);
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -82,12 +82,11 @@ impl Paging {
                 "after" if after.is_some() => fault(&mut faults, key, "given twice"),
                 "limit" if limit.is_some() => fault(&mut faults, key, "given twice"),
                 "after" => {
-                    let name = URL_SAFE_NO_PAD.decode(&value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-                    let name = name.filter(|name| is_name(name));
-                    if name.is_none() {
-                        fault(&mut faults, key, "not a cursor: take \"next\" of the page before");
+                    let cursor = cursor(&value);
+                    if cursor.is_none() {
+                        fault(&mut faults, key, "not a cursor: take one that an answer has given");
                     }
-                    after = Some(name);
+                    after = Some(cursor);
                 }
                 "limit" => {
                     let number = value.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
@@ -104,11 +103,16 @@ impl Paging {
             false => Err(Refusal::Invalid(faults)),
         }
     }
+}
 
-    /// The cursor after this name.
-    pub fn cursor(last: &str) -> String {
-        URL_SAFE_NO_PAD.encode(last)
-    }
+/// The cursor after this name.
+pub fn cursor_after(name: &str) -> String {
+    URL_SAFE_NO_PAD.encode(name)
+}
+
+/// The name that such a cursor is after.
+pub fn name_of(cursor: &str) -> Option<String> {
+    URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
 /// A percent-encoded text, if every escape is one and the whole is UTF-8.
@@ -142,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_page_is_asked_for_in_one_way() {
-        let paging = |query| Paging::parse(query, |name| name.starts_with('a'));
-        let cursor = Paging::cursor("acme");
+        let paging = |query| Paging::parse(query, |cursor| name_of(cursor).filter(|name| name.starts_with('a')));
+        let cursor = cursor_after("acme");
         let full = format!("limit=7&after={cursor}");
         for (query, after, limit) in [
             (None, None, DEFAULT_LIMIT),
@@ -153,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(paging(query).unwrap(), Paging { after, limit }, "{query:?}");
         }
-        let foreign = format!("after={}", Paging::cursor("zebra"));
+        let foreign = format!("after={}", cursor_after("zebra"));
         for (query, paths) in [
             ("after=", vec!["after"]),
             ("after=!!", vec!["after"]),

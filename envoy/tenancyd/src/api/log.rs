@@ -1,18 +1,20 @@
-//! One log line for every request.
+//! One log line for every request, and its place in the metrics.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::Shared;
 use crate::error::Refused;
 use crate::identifier::Identifier;
 
 /// Runs the request, and writes its line however it ends.
-pub async fn requests(request: Request, next: Next) -> Response {
-    let mut line = Line::begin(&request);
+pub async fn requests(State(state): Shared, request: Request, next: Next) -> Response {
+    let mut line = Line::begin(&request, state);
     let response = next.run(request).await;
     line.status = Some(response.status());
     line.refused = response.extensions().get().cloned();
@@ -21,6 +23,7 @@ pub async fn requests(request: Request, next: Next) -> Response {
 
 /// A line in the making. It is written when it is dropped, which is also what happens when the client goes away.
 struct Line {
+    state: Arc<super::State>,
     begun: Instant,
     method: &'static str,
     route: Option<MatchedPath>,
@@ -30,8 +33,9 @@ struct Line {
 }
 
 impl Line {
-    fn begin(request: &Request) -> Self {
+    fn begin(request: &Request, state: Arc<super::State>) -> Self {
         Self {
+            state,
             begun: Instant::now(),
             method: method(request.method()),
             // The template, not the path: what clients make up stays out of the log.
@@ -48,8 +52,10 @@ impl Drop for Line {
         let method = self.method;
         let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
         let status = self.status.as_ref().map(StatusCode::as_u16);
+        let took = self.begun.elapsed();
+        self.state.metrics.request(route, method, status, took);
         // To the microsecond; digits beyond mean nothing.
-        let duration_ms = (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        let duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
         let request_id = self.request_id.as_ref().map(Identifier::as_str);
         let code = self.refused.as_ref().map(|refused| refused.code);
         let error = self.refused.as_ref().and_then(|refused| refused.private.as_deref());

@@ -8,11 +8,12 @@ use axum::response::{IntoResponse, Response};
 use super::access::Writer;
 use super::input::{self, Paging};
 use super::{Shared, json, log};
-use crate::document::{Faults, document, fault};
+use crate::document::{Faults, document, fault, members};
 use crate::error::Refusal;
 use crate::identifier::Identifier;
+use crate::store::changes::{self, Cursor};
 use crate::store::directory::{self, Written};
-use crate::tenant::Tenant;
+use crate::tenant::{Status, Tenant};
 
 /// `GET /tenants/{tenantId}`, where tenantId is an id or a slug.
 pub async fn show(State(state): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
@@ -22,14 +23,15 @@ pub async fn show(State(state): Shared, Path(name): Path<String>) -> Result<Resp
     record.map(|record| json(StatusCode::OK, record)).ok_or(missing)
 }
 
-/// `GET /tenants?after=CURSOR&limit=N`.
+/// `GET /tenants?after=CURSOR&limit=N`: all tenants, and later only what has changed.
 pub async fn list(State(state): Shared, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let paging = Paging::parse(query.as_deref(), |name| Identifier::parse(name).is_some())?;
-    let after = paging.after.as_deref().and_then(Identifier::parse);
-    let page = state.store.read(move |connection| directory::tenants(connection, after.as_ref(), paging.limit)).await?;
-    // A cursor is base64url, which JSON can hold as it is; the records are JSON already.
-    let next = page.next.map_or("null".to_owned(), |last| format!("\"{}\"", Paging::cursor(&last)));
-    Ok(json(StatusCode::OK, format!(r#"{{"tenants":[{}],"next":{next}}}"#, page.items.join(","))))
+    let paging = Paging::parse(query.as_deref(), Cursor::parse)?;
+    let page = state.store.read(move |connection| changes::page(connection, paging.after, paging.limit)).await?;
+    // The records are JSON already, and a cursor is a JSON string once it is quoted.
+    let tenants = page.tenants.join(",");
+    let latest = format!("\"{}\"", page.latest);
+    let next = if page.is_last { "null" } else { latest.as_str() };
+    Ok(json(StatusCode::OK, format!(r#"{{"tenants":[{tenants}],"next":{next},"latest":{latest}}}"#)))
 }
 
 /// `PUT /tenants/{tenantId}` with the whole record, where tenantId is the id.
@@ -51,6 +53,24 @@ pub async fn put(
     };
     log_write(&headers, "tenant put", &id);
     Ok(json(status, answer))
+}
+
+/// `PUT /tenants/{tenantId}/status` with `{"status":"suspended"}`, where tenantId is the id.
+pub async fn put_status(
+    _writer: Writer,
+    State(state): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let body = input::body(&headers, body).await?;
+    let status = parse_status(&body)?;
+    let id = Identifier::parse(&id).ok_or_else(|| not_found(None))?;
+    let key = id.clone();
+    let record = state.store.write(move |connection| directory::set_status(connection, &key, status)).await?;
+    let record = record.ok_or_else(|| not_found(Some(&id)))?;
+    log_write(&headers, "tenant status put", &id);
+    Ok(json(StatusCode::OK, record))
 }
 
 /// `DELETE /tenants/{tenantId}`, where tenantId is the id. Its domains go with it.
@@ -83,6 +103,26 @@ fn parse(id: &str, body: &[u8]) -> Result<Tenant, Refusal> {
     let tenant = document(body, &mut faults).and_then(|raw| Tenant::parse(raw, id.as_ref(), "", &mut faults));
     match (tenant, faults.is_empty()) {
         (Some(tenant), true) => Ok(tenant),
+        _ => Err(Refusal::Invalid(faults)),
+    }
+}
+
+fn parse_status(body: &[u8]) -> Result<Status, Refusal> {
+    let mut faults = Faults::new();
+    let mut status = None;
+    if let Some(members) = document(body, &mut faults).and_then(|raw| members(raw, "", &mut faults)) {
+        for member in &members {
+            match member.key.as_str() {
+                "status" => status = Status::parse(member.value, &member.path, &mut faults),
+                _ => member.unknown(&["status"], &mut faults),
+            }
+        }
+        if !members.iter().any(|member| member.key == "status") {
+            fault(&mut faults, "", "status is missing");
+        }
+    }
+    match (status, faults.is_empty()) {
+        (Some(status), true) => Ok(status),
         _ => Err(Refusal::Invalid(faults)),
     }
 }

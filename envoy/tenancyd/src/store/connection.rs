@@ -1,5 +1,6 @@
 //! One connection to SQLite, set up so that it keeps what it acknowledged.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -18,6 +19,17 @@ pub fn open(location: &Location) -> Result<Connection, String> {
         Location::File(path) => Connection::open_with_flags(path, flags),
     };
     opened.and_then(|connection| set_up(connection, location)).map_err(|error| error.to_string())
+}
+
+/// A connection to a database that is there, for a copy of it.
+pub fn open_existing(path: &Path) -> Result<Connection, String> {
+    // To read a write-ahead log one has to be able to write beside it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(BUSY)?;
+        Ok(connection)
+    });
+    opened.map_err(|error| error.to_string())
 }
 
 /// A connection that can't write.

@@ -2,13 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::changes;
+use crate::document::{Faults, document};
 use crate::domain::Domain;
 use crate::error::Refusal;
 use crate::identifier::Identifier;
-use crate::tenant::Tenant;
-
-/// A page ends before it has more bytes than this, if it has a record at all.
-const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+use crate::tenant::{Status, Tenant};
 
 /// What a write found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,26 +34,6 @@ pub fn tenant(connection: &Connection, name: &Identifier) -> Result<Option<Strin
     Ok(record)
 }
 
-/// The JSON records of the tenants whose ids come after this one, in the order of the ids' bytes.
-pub fn tenants(connection: &Connection, after: Option<&Identifier>, limit: usize) -> Result<Page<String>, Refusal> {
-    let sql = "SELECT id, record FROM tenants WHERE id > ? ORDER BY id";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([after.map_or("", Identifier::as_str)])?;
-    let mut page = Page { items: Vec::new(), next: None };
-    let (mut last, mut bytes) = (None, 0_usize);
-    while let Some(row) = rows.next()? {
-        let record: String = row.get("record")?;
-        bytes = bytes.saturating_add(record.len());
-        if page.items.len() >= limit || (bytes > MAX_PAGE_BYTES && !page.items.is_empty()) {
-            page.next = last;
-            break;
-        }
-        page.items.push(record);
-        last = Some(row.get("id")?);
-    }
-    Ok(page)
-}
-
 /// Keeps a tenant, in place of the one with its id if there is one.
 pub fn put_tenant(connection: &Connection, tenant: &Tenant) -> Result<Written, Refusal> {
     let written = save_record(connection, tenant)?;
@@ -69,8 +48,10 @@ pub fn put_tenant(connection: &Connection, tenant: &Tenant) -> Result<Written, R
 pub fn save_record(connection: &Connection, tenant: &Tenant) -> Result<Written, Refusal> {
     let record = serde_json::to_string(tenant).map_err(|error| Refusal::Internal(error.to_string()))?;
     let known = connection.prepare_cached("SELECT 1 FROM tenants WHERE id = ?")?.exists([tenant.id.as_str()])?;
-    let sql = "INSERT INTO tenants (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record";
-    connection.prepare_cached(sql)?.execute([tenant.id.as_str(), &record])?;
+    // What is written as it was is no change: a seed that is loaded at every start must not send every reader through it again.
+    let sql = "INSERT INTO tenants (id, record, status) VALUES (?, ?, ?) ON CONFLICT (id)
+        DO UPDATE SET record = excluded.record, status = excluded.status WHERE record <> excluded.record";
+    connection.prepare_cached(sql)?.execute([tenant.id.as_str(), &record, tenant.status.as_str()])?;
     Ok(if known { Written::Replaced } else { Written::Created })
 }
 
@@ -94,9 +75,37 @@ pub fn claim_names(connection: &Connection, tenant: &Tenant) -> Result<Vec<Refus
     Ok(taken)
 }
 
-/// Forgets a tenant, its names and its domains.
+/// Gives the tenant with this id another status. Its record comes back, if there is such a tenant.
+pub fn set_status(connection: &Connection, id: &Identifier, status: Status) -> Result<Option<String>, Refusal> {
+    let sql = "SELECT record FROM tenants WHERE id = ?";
+    let found: Option<String> =
+        connection.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
+    let Some(record) = found else { return Ok(None) };
+    let mut faults = Faults::new();
+    let tenant = document(record.as_bytes(), &mut faults).and_then(|raw| Tenant::parse(raw, Some(id), "", &mut faults));
+    let Some(mut tenant) = tenant else {
+        return Err(Refusal::Internal(format!("the record of {id} is none: {faults:?}")));
+    };
+    tenant.status = status;
+    save_record(connection, &tenant)?;
+    serde_json::to_string(&tenant).map(Some).map_err(|error| Refusal::Internal(error.to_string()))
+}
+
+/// Forgets a tenant, its names and its domains. That it was there stays known for a while.
 pub fn delete_tenant(connection: &Connection, id: &Identifier) -> Result<bool, Refusal> {
-    Ok(connection.prepare_cached("DELETE FROM tenants WHERE id = ?")?.execute([id.as_str()])? > 0)
+    if connection.prepare_cached("DELETE FROM tenants WHERE id = ?")?.execute([id.as_str()])? == 0 {
+        return Ok(false);
+    }
+    changes::after_deletion(connection)?;
+    Ok(true)
+}
+
+/// How many tenants have each status.
+pub fn count_by_status(connection: &Connection) -> Result<Vec<(String, i64)>, Refusal> {
+    let sql = "SELECT status, count(*) FROM tenants WHERE status IS NOT NULL GROUP BY status";
+    let mut statement = connection.prepare_cached(sql)?;
+    let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(counts.collect::<Result<_, _>>()?)
 }
 
 /// Whether this is a tenant's id.

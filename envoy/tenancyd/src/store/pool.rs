@@ -57,6 +57,11 @@ impl Pool {
             .map_err(|error| Refusal::Internal(format!("a database job ended: {error}")))?
     }
 
+    /// How many wait for a connection.
+    pub fn waiting(&self) -> usize {
+        MAX_WAITING.saturating_sub(self.waiting.available_permits())
+    }
+
     /// Waits for what runs, lets nothing further start, and closes the connections.
     pub async fn close(&self, patience: Duration) -> Result<(), Refusal> {
         let all = tokio::time::timeout(patience, self.free.acquire_many(self.size)).await;

@@ -140,20 +140,34 @@ impl Tenancyd {
 
     /// A request.
     pub fn call(&self, method: &str, path: &str, body: Option<&str>, headers: &[(&str, &str)]) -> Answer {
+        self.try_call(method, path, body, headers).unwrap()
+    }
+
+    /// A request to a server that may be ended meanwhile.
+    pub fn try_get(&self, path: &str) -> Option<Answer> {
+        self.try_call("GET", path, None, &[]).ok()
+    }
+
+    fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, ureq::Error> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = match body {
+        let mut response = match body {
             Some(body) => self.agent.run(request.body(body).unwrap()),
             None => self.agent.run(request.body(()).unwrap()),
-        };
-        let mut response = response.unwrap();
-        Answer {
+        }?;
+        Ok(Answer {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
-            text: response.body_mut().read_to_string().unwrap(),
-        }
+            text: response.body_mut().read_to_string()?,
+        })
     }
 
     /// A connection for bytes that no client would send. It gives up before the test does.

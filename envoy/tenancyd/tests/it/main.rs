@@ -3,11 +3,17 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "a sum that overflows fails the test, as it should"))]
 
 #[cfg(test)]
+mod backups;
+#[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod http;
+#[cfg(test)]
+mod interface;
 #[cfg(test)]
 mod process;
 #[cfg(test)]

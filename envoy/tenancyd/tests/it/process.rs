@@ -1,48 +1,160 @@
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::client::{TOKEN, Tenancyd, command, failed_start};
 
+/// What a writer of its own tenants knows of one of them: the writes that may be the last, oldest first, nothing for a
+/// deletion. Only the first was acknowledged.
+type Possible = BTreeMap<String, Vec<Option<String>>>;
+
+/// Writes until the server is gone. What is not acknowledged may have happened.
+fn write_until_killed(
+    address: &str,
+    writer: usize,
+    mut random: impl FnMut(u64) -> u64,
+    possible: &mut Possible,
+) -> u32 {
+    let mut acknowledged = 0;
+    let Ok(mut stream) = TcpStream::connect(address) else { return 0 };
+    for number in 0.. {
+        let id = format!("w{writer}-{}", random(12));
+        let wanted = (random(4) > 0).then(|| {
+            format!(
+                r#"{{"id":"{id}","slug":"{id}","status":"active","metadata":{{"n":{number},"r":{}}}}}"#,
+                random(1_000_000)
+            )
+        });
+        let (method, body) = match &wanted {
+            Some(record) => ("PUT", record.as_str()),
+            None => ("DELETE", ""),
+        };
+        let request = format!(
+            "{method} /tenants/{id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let states = possible.entry(id).or_insert_with(|| vec![None]);
+        states.push(wanted.clone());
+        let mut head = [0; 4096];
+        let mut length = 0;
+        if stream.write_all(request.as_bytes()).is_err() {
+            return acknowledged;
+        }
+        // The whole head, after which an answer counts, and then whatever of the body there is.
+        let head_end = loop {
+            match stream.read(&mut head[length..]) {
+                Ok(0) | Err(_) => return acknowledged,
+                Ok(read) => length += read,
+            }
+            if let Some(end) = head[..length].windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        let text = std::str::from_utf8(&head[..head_end]).unwrap().to_owned();
+        let status = text.get(9..12).unwrap();
+        let was_there = states[0].is_some();
+        let expected = match (&wanted, was_there) {
+            (Some(_), false) => "201",
+            (Some(_), true) => "200",
+            (None, true) => "204",
+            (None, false) => "404",
+        };
+        assert_eq!(status, expected, "{text}");
+        *states = vec![wanted];
+        acknowledged += 1;
+        let mut left =
+            text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0_usize);
+        left -= (length - head_end).min(left);
+        if stream.read_exact(&mut vec![0; left]).is_err() {
+            return acknowledged;
+        }
+    }
+    acknowledged
+}
+
+/// Who follows the list across kills.
+#[derive(Default)]
+struct Reader {
+    tenants: BTreeMap<String, String>,
+    cursor: Option<String>,
+}
+
+impl Reader {
+    /// Takes over a page. Whether there is more; nothing once the server is gone.
+    fn page(&mut self, server: &Tenancyd) -> Option<bool> {
+        let after = self.cursor.as_ref().map_or(String::new(), |cursor| format!("&after={cursor}"));
+        let answer = server.try_get(&format!("/tenants?limit=7{after}"))?;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let page = answer.json();
+        for tenant in page["tenants"].as_array().unwrap() {
+            let id = tenant["id"].as_str().unwrap().to_owned();
+            match tenant.get("deleted") {
+                Some(_) => self.tenants.remove(&id),
+                None => self.tenants.insert(id, tenant.to_string()),
+            };
+        }
+        self.cursor = Some(page["latest"].as_str().unwrap().to_owned());
+        Some(!page["next"].is_null())
+    }
+}
+
 #[test]
-fn what_was_acknowledged_survives_a_kill() {
+fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("t.db");
-    let server = Tenancyd::on(&database);
-    let acknowledged = std::sync::Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for writer in 0..3 {
-            let (address, acknowledged) = (server.address.clone(), &acknowledged);
-            scope.spawn(move || {
-                let mut stream = TcpStream::connect(address).unwrap();
-                for number in 0.. {
-                    let id = format!("w{writer}-{number}");
-                    let request = format!("PUT /tenants/{id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 2\r\n\r\n{{}}");
-                    let mut answer = [0; 12];
-                    if stream.write_all(request.as_bytes()).and_then(|()| stream.read_exact(&mut answer)).is_err() {
-                        break;
-                    }
-                    assert_eq!(&answer, b"HTTP/1.1 201");
-                    acknowledged.lock().unwrap().push(id);
-                    // The rest of the answer is whatever has come by now.
-                    if stream.read(&mut [0; 4096]).is_err() {
-                        break;
-                    }
-                }
-            });
+    let seed = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap();
+    println!("seed {seed}");
+    let generator = |stream: u64| {
+        let mut state = seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
         }
-        while acknowledged.lock().unwrap().len() < 30 {
-            std::thread::sleep(Duration::from_millis(1));
+    };
+    let mut possible = vec![Possible::new(); 3];
+    let (mut acknowledged, mut reader) = (0, Reader::default());
+    for round in 0..8 {
+        let server = Tenancyd::on(&database);
+        // What is there now is what was acknowledged, or what was under way when the end came.
+        for states in possible.iter_mut().flatten() {
+            let answer = server.get(&format!("/tenants/{}", states.0));
+            let found = (answer.status == 200).then(|| answer.text.clone());
+            assert!(answer.status == 200 || answer.status == 404, "{answer:?}");
+            assert!(states.1.contains(&found), "round {round}: {found:?} of {:?}", states.1);
+            *states.1 = vec![found];
         }
-        server.signal("KILL");
-    });
-    drop(server);
-    let server = Tenancyd::on(&database);
-    let acknowledged = acknowledged.into_inner().unwrap();
-    assert!(acknowledged.len() >= 30);
-    for id in &acknowledged {
-        assert_eq!(server.get(&format!("/tenants/{id}")).status, 200, "{id} of {}", acknowledged.len());
+        // A reader that was told something before the kill was told nothing that isn't so, and misses nothing.
+        while reader.page(&server) == Some(true) {}
+        let there: BTreeMap<String, String> = possible
+            .iter()
+            .flatten()
+            .filter_map(|(id, states)| {
+                Some((id.clone(), serde_json::from_str::<Value>(states[0].as_ref()?).unwrap().to_string()))
+            })
+            .collect();
+        assert_eq!(reader.tenants, there, "round {round}");
+
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..)
+                .zip(&mut possible)
+                .map(|(writer, possible)| {
+                    let (address, random) = (server.address.clone(), generator(round * 8 + writer));
+                    let writer = usize::try_from(writer).unwrap();
+                    scope.spawn(move || write_until_killed(&address, writer, random, possible))
+                })
+                .collect();
+            let (server, reader) = (&server, &mut reader);
+            scope.spawn(move || while reader.page(server).is_some() {});
+            std::thread::sleep(Duration::from_micros(generator(round * 8 + 7)(300_000)));
+            server.signal("KILL");
+            acknowledged += writers.into_iter().map(|writer| writer.join().unwrap()).sum::<u32>();
+        });
     }
+    println!("{acknowledged} writes were acknowledged");
+    assert!(acknowledged > 0);
 }
 
 #[test]
