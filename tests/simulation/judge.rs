@@ -1,5 +1,6 @@
 //! What must hold, whatever happens. Each verdict is judged by what the directory said, and when, and by what was true.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use envoy_tenancy::denial::Denial;
@@ -228,6 +229,17 @@ impl Verdict<'_> {
             let (key, since) = (&call.key, call.dispatched);
             return Err((Rule::Age, format!("it was asked for at {since}, by {key}, and may not serve")));
         }
+        let went_back = {
+            let mut latest = self.world.workers[self.worker].latest.borrow_mut();
+            let latest = latest.entry(call.key.clone()).or_default();
+            let back = call.dispatched < *latest;
+            *latest = (*latest).max(call.dispatched);
+            back && self.world.set_back.get() == 0
+        };
+        if went_back {
+            self.world.count("went back");
+            self.world.note(|| format!("WENT BACK w{} {} to call at {}", self.worker, call.key, call.dispatched));
+        }
         // And without regard to who asked what: it was true, not too long ago.
         let ages = &self.world.settings.services[Settings::service(&call.key)];
         let stale = if self.cannot_ask(&call.key) { ages.stale } else { 0 };
@@ -255,10 +267,7 @@ impl Verdict<'_> {
         let leads = |key: &String, id: &str| {
             if name_of(key) == HOUSE { id == HOUSE } else { self.has_evidence(key, |said| said.id() == Some(id)) }
         };
-        let calls = self.world.calls.borrow();
-        let mut ids: Vec<&str> = calls.iter().filter_map(Call::id).chain([HOUSE]).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids: BTreeSet<String> = self.keys.iter().flat_map(|key| self.ids(key)).chain([HOUSE.to_owned()]).collect();
         let different = |one: &String, other: &String| {
             ids.iter().any(|a| leads(one, a) && ids.iter().any(|b| a != b && leads(other, b)))
         };
@@ -272,9 +281,9 @@ impl Verdict<'_> {
     fn unavailable(&self, allowed: bool) -> Judged {
         self.world.count(if allowed { "unavailable, allowed" } else { "unavailable" });
         let calls = self.world.calls.borrow();
-        let ids = calls.iter().filter_map(Call::id).map(tenant_key);
-        let domains = self.keys.iter().any(|key| Settings::service(key) == 1);
-        let behind: Vec<String> = if domains { ids.filter(|key| self.leads_to(key)).collect() } else { Vec::new() };
+        let domains = self.keys.iter().filter(|key| Settings::service(key) == 1);
+        let behind: BTreeSet<String> = domains.flat_map(|key| self.ids(key)).map(|id| tenant_key(&id)).collect();
+        let behind: Vec<String> = behind.into_iter().filter(|key| self.leads_to(key)).collect();
         let failing = |key: &String| {
             let service = Settings::service(key);
             self.world.settings.services[service].allow == allowed && self.cannot_ask(key)
@@ -297,6 +306,13 @@ impl Verdict<'_> {
             return Err((Rule::Unavailable, format!("the answer to the call at {} may serve", call.dispatched)));
         }
         Ok(())
+    }
+
+    /// The ids of all tenants that the directory ever gave for a key.
+    fn ids(&self, key: &str) -> BTreeSet<String> {
+        let calls = self.world.calls.borrow();
+        let by_key = self.world.by_key.borrow();
+        by_key.get(key).into_iter().flatten().filter_map(|number| calls[*number].id().map(str::to_owned)).collect()
     }
 
     /// Whether a key is named, or a domain that is named leads to it.
@@ -350,14 +366,22 @@ impl Verdict<'_> {
             return true;
         }
         let calls = self.world.calls.borrow();
+        let heard = self.world.workers[self.worker].heard.borrow();
         let failing = |of_interest: &dyn Fn(&Call) -> bool| {
-            let own = || calls.iter().filter(|call| self.is_own(call) && of_interest(call));
-            let answers = own().filter(|call| matches!(call.heard, Heard::Answer(_)));
-            let answered = answers.filter_map(|call| call.landed).filter(|landed| *landed <= arrived).max();
-            own().filter(|call| call.heard == Heard::Failure).any(|call| {
+            let mut answered = 0;
+            for call in heard.iter().rev().map(|number| &calls[*number]).filter(|call| of_interest(call)) {
+                let landed = call.landed.unwrap_or_default();
                 let slack = self.world.set_back.get() - call.set_back;
-                call.landed.is_some_and(|landed| landed + LONGEST_PAUSE + slack > arrived && Some(landed) >= answered)
-            })
+                if landed < answered || landed + LONGEST_PAUSE + slack <= arrived {
+                    return false;
+                }
+                match call.heard {
+                    Heard::Failure => return true,
+                    Heard::Answer(_) if landed <= arrived => answered = landed,
+                    Heard::Answer(_) | Heard::Nothing => {}
+                }
+            }
+            false
         };
         failing(&|call| call.key == key) || failing(&|call| Settings::service(&call.key) == service)
     }

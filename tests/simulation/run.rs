@@ -57,7 +57,7 @@ fn step(world: &World, random: &mut Random) {
             }
         }
         93..95 => world.reload(worker),
-        95..98 => world.outage(random.index(2), random.percent(50)),
+        95..98 => world.outage(random.index(2), random.percent(30)),
         _ if world.settings.clock_jumps => {
             let forward = random.percent(50);
             world.set_clock(forward, random.between(1, if forward { 100_000 } else { 5000 }));

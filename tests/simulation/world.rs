@@ -112,6 +112,9 @@ pub struct Worker {
     pub flights: RefCell<BTreeSet<usize>>,
     /// When, for each service, as many calls were under way as may be, for the last time.
     pub last_full: RefCell<[Option<Time>; 2]>,
+    /// The calls whose end this worker has heard of, in that order, since it was reloaded.
+    pub heard: RefCell<Vec<usize>>,
+    pub latest: RefCell<BTreeMap<String, Time>>,
     next_tick: Cell<Time>,
     next_request: Cell<u32>,
     nth: RefCell<BTreeMap<String, u64>>,
@@ -153,6 +156,8 @@ impl World {
             waiting: RefCell::default(),
             flights: RefCell::default(),
             last_full: RefCell::default(),
+            heard: RefCell::default(),
+            latest: RefCell::default(),
             next_tick: Cell::new(random.below(1000)),
             next_request: Cell::new(1),
             nth: RefCell::default(),
@@ -189,7 +194,8 @@ impl World {
         let at = &self.workers[worker];
         let id = RequestId(at.next_request.get());
         at.next_request.set(id.0 + 1);
-        let mut headers = vec![(&b":authority"[..], asked.authority.as_bytes()), (b":path", b"/"), (b":method", b"GET")];
+        let mut headers =
+            vec![(&b":authority"[..], asked.authority.as_bytes()), (b":path", b"/"), (b":method", b"GET")];
         headers.extend(asked.header.as_ref().map(|header| (&b"x-tenant-id"[..], header.as_bytes())));
         let host = HostOf { world: self, worker };
         self.open.set(true);
@@ -227,6 +233,8 @@ impl World {
         at.waiting.borrow_mut().clear();
         at.flights.borrow_mut().clear();
         at.last_full.replace([None; 2]);
+        at.heard.borrow_mut().clear();
+        at.latest.borrow_mut().clear();
         self.tick(worker);
     }
 
@@ -338,6 +346,7 @@ impl World {
             at.last_full.borrow_mut()[service] = Some(now);
         }
         at.flights.borrow_mut().remove(&number);
+        at.heard.borrow_mut().push(number);
         if matches!(&heard, Heard::Answer(said) if *said != Said::Absent) {
             self.confirmed.borrow_mut().insert(name_of(&key).to_owned());
         }
