@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-pub use self::callout::{CustomResolver, DomainLookup, LookupTenant, OnError, Source, Template};
+pub use self::callout::{CustomResolver, DomainLookup, LookupTenant, OnError, SnapshotSettings, Source, Template};
 pub use self::fields::{Exclude, Field, Forward, HeaderName, Label, PathPrefix, header_value};
 pub use self::jwt::{Algorithm, ClaimName, Jwks, Jwt, RemoteJwks, SecretSource, TokenFrom};
 pub use self::reader::{Fault, Faults};
@@ -22,7 +22,6 @@ use self::reader::{Node, OneOrMany, Setting, choice, settings, unknown};
 use crate::request::HostName;
 use crate::tenant::{Identifier, Status, Tenant};
 
-const WITH_THE_DIRECTORY: &str = "is not in this version; it comes with snapshots of the directory";
 const WITH_QUOTAS: &str = "is not in this version; it comes with quotas";
 const WITH_WEBSOCKET: &str = "is not in this version; it comes with WebSocket authentication by message";
 

@@ -7,14 +7,20 @@
 //!
 //! However many requests miss on one name at once, there is one callout for it in each worker.
 
+mod held;
+mod service;
+mod snapshot;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use quick_cache::unsync::Cache;
-use serde_json::{Value, json};
+
+use self::held::{Held, NoAnswer, age, read};
+use self::service::{May, Service, jitter};
+use self::snapshot::{Covered, Snapshot};
 
 use crate::config::{Config, OnError, Source};
 use crate::host::{Answer, CallId, Callout, Host, RequestId};
@@ -26,8 +32,11 @@ use crate::tenant::{Identifier, Tenant};
 pub const MEMORY_ENTRIES: usize = 10_000;
 /// How many names a worker remembers as unknown; apart from the others, so that made-up names never displace a tenant.
 pub const UNKNOWN_ENTRIES: usize = 10_000;
-/// How long a worker that got no answer for a name serves what it holds before it asks again.
-const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long at most a worker that got no answer for a name waits before it asks for it again.
+const HOLD_BACK: Duration = Duration::from_secs(1);
+
+/// The largest answer that is read; a tenant's record is a few hundred bytes.
+pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// What is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,30 +96,6 @@ pub enum Lookup {
     Waiting,
 }
 
-/// What the service answered to one question, and when it was asked.
-#[derive(Debug, Clone, PartialEq)]
-struct Held {
-    asked_at: SystemTime,
-    found: Found,
-    /// Set where the service last gave no answer: until then, what is held serves without a new question.
-    hold_until: Option<SystemTime>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Found {
-    Tenant(Rc<Tenant>),
-    Named(Identifier),
-}
-
-impl From<&Found> for Lookup {
-    fn from(found: &Found) -> Self {
-        match found {
-            Found::Tenant(tenant) => Self::Tenant(Rc::clone(tenant)),
-            Found::Named(identifier) => Self::Named(identifier.clone()),
-        }
-    }
-}
-
 /// A callout under way, and who waits for it.
 struct Flight {
     key: Key,
@@ -134,47 +119,16 @@ pub struct Landed {
 pub struct Directory {
     inline: HashMap<Identifier, Rc<Tenant>>,
     tenants: Option<Service>,
+    /// The whole directory, where it is held.
+    snapshot: Option<Snapshot>,
     domains: Option<Service>,
     custom: Option<Service>,
     memory: Cache<Key, Held>,
     unknown: Cache<Key, SystemTime>,
+    /// Names that got no answer a moment ago, and until when they aren't asked for.
+    held_back: Cache<Key, SystemTime>,
     flights: HashMap<CallId, Flight>,
     calls: HashMap<Key, CallId>,
-}
-
-/// A service to ask.
-struct Service {
-    source: Source,
-    /// Under which workers share its answers.
-    shared_prefix: String,
-    in_flight: usize,
-}
-
-impl Service {
-    fn new(source: Source) -> Self {
-        // Two listeners with different directories may share one VM id, and so one space of shared data.
-        let mut hasher = DefaultHasher::new();
-        (&source.cluster, source.path.fill("")).hash(&mut hasher);
-        Self { shared_prefix: format!("tenancy:1:{:016x}:", hasher.finish()), source, in_flight: 0 }
-    }
-
-    /// What this worker holds, or what another one has learnt since.
-    fn newer_than(&self, held: Option<&Held>, key: &Key, host: &dyn Host) -> Option<Held> {
-        let shared = self.shared_key(key).and_then(|shared_key| Held::from_bytes(key, &host.shared(&shared_key)?));
-        match (held, shared) {
-            (Some(held), Some(shared)) if held.asked_at >= shared.asked_at => Some(held.clone()),
-            (held, shared) => shared.or_else(|| held.cloned()),
-        }
-    }
-
-    /// Where workers share the answer: for names that the directory knows, of which there are only so many, and never for
-    /// what clients make up.
-    fn shared_key(&self, key: &Key) -> Option<String> {
-        match key {
-            Key::Tenant(_) | Key::Domain(_) => Some([&self.shared_prefix, key.name()].concat()),
-            Key::Custom(_) => None,
-        }
-    }
 }
 
 impl Directory {
@@ -190,10 +144,12 @@ impl Directory {
         Self {
             inline,
             tenants: config.lookup_tenant.as_ref().map(|settings| Service::new(settings.into())),
+            snapshot: config.lookup_tenant.as_ref().and_then(|settings| settings.snapshot.clone()).map(Snapshot::new),
             domains: config.isolation.domain_lookup.as_ref().map(|settings| Service::new(settings.into())),
             custom: config.isolation.custom_resolver.as_ref().map(|settings| Service::new(settings.into())),
             memory: Cache::new(MEMORY_ENTRIES),
             unknown: Cache::new(UNKNOWN_ENTRIES),
+            held_back: Cache::new(UNKNOWN_ENTRIES),
             flights: HashMap::new(),
             calls: HashMap::new(),
         }
@@ -215,41 +171,87 @@ impl Directory {
         let Some(service) = service else { return Lookup::Unknown };
         let now = host.now();
 
+        if let (Key::Tenant(_), Some(snapshot)) = (key, &self.snapshot) {
+            match snapshot.covers(key, self.memory.get(key), service, now, host) {
+                Covered::Held(held) => {
+                    let lookup = (&held.found).into();
+                    let same = |own: &Held| own.version == held.version && own.asked_at == held.asked_at;
+                    if !self.memory.get(key).is_some_and(same) {
+                        self.memory.insert(key.clone(), held);
+                    }
+                    return lookup;
+                }
+                Covered::Unknown => return Lookup::Unknown,
+                Covered::No => {}
+            }
+        }
         let held = match self.memory.get(key) {
-            Some(held) if held.serves(&service.source, now) => return (&held.found).into(),
-            held => service.newer_than(held, key, host).inspect(|held| self.memory.insert(key.clone(), held.clone())),
+            Some(held) if held.is_fresh(&service.source, now) => {
+                let lookup = (&held.found).into();
+                // One that is in use is asked for before it is due, so that nobody waits for it.
+                if held.age(now) >= refresh_age(&service.source)
+                    && !self.calls.contains_key(key)
+                    && !is_held_back(&self.held_back, key, now)
+                    && service.may_ask(true, now) == May::Ask
+                {
+                    match service.newer_than(Some(held), key, host) {
+                        Some(newer) if newer.age(now) < refresh_age(&service.source) => {
+                            self.memory.insert(key.clone(), newer);
+                        }
+                        _ => {
+                            let call = ask(service, key, asker, host);
+                            self.take_off(call, key, now, Vec::new());
+                        }
+                    }
+                }
+                return lookup;
+            }
+            held => {
+                let newer = service.newer_than(held, key, host).map(|held| confirmed(self.snapshot.as_ref(), held));
+                newer.inspect(|held| self.memory.insert(key.clone(), held.clone()))
+            }
         };
-        if let Some(held) = &held
-            && held.serves(&service.source, now)
-        {
+        if let Some(held) = held.as_ref().filter(|held| held.is_fresh(&service.source, now)) {
             return (&held.found).into();
         }
         if held.is_none() && self.unknown.get(key).is_some_and(|asked_at| age(*asked_at, now) < service.source.negative)
         {
             return Lookup::Unknown;
         }
-
         if let Some(flight) = self.calls.get(key).and_then(|call| self.flights.get_mut(call)) {
             flight.waiting.push(asker.id);
             return Lookup::Waiting;
         }
-        if service.in_flight >= service.source.max_in_flight {
-            return match &held {
-                Some(held) if held.may_serve_stale(&service.source, now) => (&held.found).into(),
-                _ => Lookup::Unavailable(service.source.on_error),
-            };
+        let may = service.may_ask(held.is_some(), now);
+        if may == May::Ask && !is_held_back(&self.held_back, key, now) {
+            let call = ask(service, key, asker, host);
+            self.take_off(call, key, now, vec![asker.id]);
+            return Lookup::Waiting;
         }
-        let call = host.call(Callout {
-            cluster: service.source.cluster.clone(),
-            path: service.source.path.fill(key.name()),
-            body: asker.question.filter(|_| matches!(key, Key::Custom(_))).map(<[u8]>::to_vec),
-            headers: asker.trace.to_vec(),
-            timeout: service.source.timeout,
-        });
-        service.in_flight = service.in_flight.saturating_add(1);
+        match held {
+            // That too many questions are under way says nothing of the service, so nothing old may serve for it.
+            Some(held) if may != May::NotWhileBusy && held.may_serve_stale(&service.source, now) => {
+                (&held.found).into()
+            }
+            _ => Lookup::Unavailable(service.source.on_error),
+        }
+    }
+
+    fn take_off(&mut self, call: CallId, key: &Key, asked_at: SystemTime, waiting: Vec<RequestId>) {
         self.calls.insert(key.clone(), call);
-        self.flights.insert(call, Flight { key: key.clone(), asked_at: now, waiting: vec![asker.id] });
-        Lookup::Waiting
+        self.flights.insert(call, Flight { key: key.clone(), asked_at, waiting });
+    }
+
+    /// Does what is due without any request. To be called at the start, and about once a second.
+    pub fn tick(&mut self, host: &dyn Host) {
+        if let (Some(service), Some(snapshot)) = (&self.tenants, &mut self.snapshot) {
+            snapshot.tick(service, host);
+        }
+    }
+
+    /// Takes a page of a snapshot, and gives what to log; `None` if the answer isn't one.
+    pub fn land_page(&mut self, call: CallId, answer: &Answer, host: &dyn Host) -> Option<Vec<String>> {
+        self.snapshot.as_mut()?.land(call, answer, self.tenants.as_ref()?, host)
     }
 
     /// Takes a callout's answer; `None` if it isn't one of this directory's.
@@ -261,13 +263,18 @@ impl Directory {
             Key::Domain(_) => self.domains.as_mut(),
             Key::Custom(_) => self.custom.as_mut(),
         }?;
-        service.in_flight = service.in_flight.saturating_sub(1);
         let shared_key = service.shared_key(&key);
+        let now = host.now();
+        let answer = read(&key, answer);
+        match &answer {
+            Err(NoAnswer::Service(_)) => service.stayed_silent(&key, call, now),
+            Ok(_) | Err(NoAnswer::Record(_)) => service.answered(),
+        }
 
-        let (lookup, fault) = match read(&key, answer) {
+        let (lookup, fault) = match answer {
             Ok(Some(found)) => {
                 let lookup = Lookup::from(&found);
-                let held = Held { asked_at, found, hold_until: None };
+                let held = Held { asked_at, found, generation: 0, version: 0 };
                 if let Some(shared_key) = shared_key {
                     host.set_shared(&shared_key, Some(&held.to_bytes()));
                 }
@@ -289,92 +296,50 @@ impl Directory {
                 (Lookup::Unknown, None)
             }
             Err(fault) => {
-                let now = host.now();
+                if let Some(until) = now.checked_add(jitter(HOLD_BACK, call, now)) {
+                    self.held_back.insert(key.clone(), until);
+                }
                 let held = service.newer_than(self.memory.get(&key), &key, host);
-                let stale = held.filter(|held| held.may_serve_stale(&service.source, now)).map(|mut held| {
-                    held.hold_until = now.checked_add(RETRY_AFTER_FAILURE);
+                let held = held.map(|held| confirmed(self.snapshot.as_ref(), held));
+                let stale = held.filter(|held| held.may_serve_stale(&service.source, now)).map(|held| {
                     let lookup = Lookup::from(&held.found);
                     self.memory.insert(key.clone(), held);
                     lookup
                 });
-                (stale.unwrap_or(Lookup::Unavailable(service.source.on_error)), Some(fault))
+                (stale.unwrap_or(Lookup::Unavailable(service.source.on_error)), Some(fault.to_string()))
             }
         };
         Some(Landed { key, lookup, waiting, fault })
     }
 }
 
-impl Held {
-    /// Whether it answers without a question: it is young enough, or the service couldn't answer a moment ago.
-    fn serves(&self, source: &Source, now: SystemTime) -> bool {
-        let age = age(self.asked_at, now);
-        age < source.cache || (self.hold_until.is_some_and(|until| now < until) && self.may_serve_stale(source, now))
-    }
-
-    /// Whether it may serve where the service can't answer.
-    fn may_serve_stale(&self, source: &Source, now: SystemTime) -> bool {
-        age(self.asked_at, now) < source.cache.saturating_add(source.stale)
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        let asked_at = self.asked_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let answer = match &self.found {
-            Found::Tenant(tenant) => Value::Object(tenant.record.clone()),
-            Found::Named(identifier) => json!({"tenantId": identifier.as_str()}),
-        };
-        json!({"askedAt": u64::try_from(asked_at).unwrap_or(u64::MAX), "answer": answer}).to_string().into_bytes()
-    }
-
-    fn from_bytes(key: &Key, bytes: &[u8]) -> Option<Self> {
-        let mut value: Value = serde_json::from_slice(bytes).ok()?;
-        let asked_at = UNIX_EPOCH.checked_add(Duration::from_millis(value.get("askedAt")?.as_u64()?))?;
-        let found = found(key, value.get_mut("answer")?.take()).ok()??;
-        Some(Self { asked_at, found, hold_until: None })
+/// What is held, as young as the last snapshot has confirmed it.
+fn confirmed(snapshot: Option<&Snapshot>, held: Held) -> Held {
+    match snapshot {
+        Some(snapshot) => snapshot.confirmed(held),
+        None => held,
     }
 }
 
-/// How old something is. A clock that was set back makes it old rather than young for ever: then it is asked again.
-fn age(asked_at: SystemTime, now: SystemTime) -> Duration {
-    now.duration_since(asked_at).unwrap_or(Duration::MAX)
+/// The age from which on something that is in use is asked for again, before it is due.
+fn refresh_age(source: &Source) -> Duration {
+    source.cache.saturating_mul(4).checked_div(5).unwrap_or(source.cache)
 }
 
-/// Reads a service's answer: found, doesn't exist, or no answer at all, and why.
-fn read(key: &Key, answer: Answer) -> Result<Option<Found>, String> {
-    match answer {
-        Answer::Reply { status: 404, .. } => Ok(None),
-        Answer::Reply { status: 200, body } => {
-            let value =
-                serde_json::from_slice(&body).map_err(|_| "answered 200 with a body that is not JSON".to_owned())?;
-            found(key, value).map_err(|why| format!("answered 200 with a body that {why}"))
-        }
-        Answer::Reply { status, .. } => Err(format!("answered {status}")),
-        Answer::Failed { why } => Err(format!("failed: {why}")),
-    }
+/// Whether a name got no answer a moment ago, and isn't asked for yet.
+fn is_held_back(held_back: &Cache<Key, SystemTime>, key: &Key, now: SystemTime) -> bool {
+    let left = held_back.get(key).and_then(|until| until.duration_since(now).ok());
+    left.is_some_and(|left| !left.is_zero() && left <= HOLD_BACK)
 }
 
-/// Reads the body of a 200: what was asked for, or where the team's own resolver says so, nothing.
-fn found(key: &Key, value: Value) -> Result<Option<Found>, &'static str> {
-    let named = |name: &Value| match name.as_str().and_then(|name| Identifier::parse(name.as_bytes())) {
-        Some(identifier) => Ok(Some(Found::Named(identifier))),
-        None => Err("has a tenantId that is not an identifier"),
-    };
-    match key {
-        Key::Tenant(asked) => {
-            let tenant = Tenant::parse(value)?;
-            // An answer about somebody else, from a cache or a mistaken service, must not become this request's tenant.
-            if !tenant.answers_to(asked) {
-                return Err("is another tenant than the one asked for");
-            }
-            Ok(Some(Found::Tenant(Rc::new(tenant))))
-        }
-        Key::Domain(_) => match value.get("tenantId") {
-            Some(name) if value.get("id").is_none() => named(name),
-            _ => Ok(Some(Found::Tenant(Rc::new(Tenant::parse(value)?)))),
-        },
-        Key::Custom(_) => match value.get("tenantId") {
-            Some(Value::Null) => Ok(None),
-            Some(name) => named(name),
-            None => Err("has no tenantId"),
-        },
-    }
+fn ask(service: &mut Service, key: &Key, asker: Asker<'_>, host: &dyn Host) -> CallId {
+    service.asks();
+    host.call(Callout {
+        cluster: service.source.cluster.clone(),
+        path: service.source.path.fill(key.name()),
+        body: asker.question.filter(|_| matches!(key, Key::Custom(_))).map(<[u8]>::to_vec),
+        headers: asker.trace.to_vec(),
+        timeout: service.source.timeout,
+        answer_limit: MAX_ANSWER_BYTES,
+    })
 }

@@ -146,6 +146,7 @@ impl Filter {
 
     /// Does what is due without any request. To be called at the start, and about once a second; gives what to log.
     pub fn tick(&mut self, host: &dyn Host) -> Option<String> {
+        self.directory.tick(host);
         let (source, tokens) = (self.key_source.as_mut()?, self.tokens.as_mut()?);
         if source.tick(host) == Age::Good {
             return None;
@@ -206,6 +207,9 @@ impl Filter {
                 }
             });
             return (steps, faults);
+        }
+        if let Some(faults) = self.directory.land_page(call, &answer, host) {
+            return (Vec::new(), faults);
         }
         let Some(landed) = self.directory.land(call, answer, host) else { return (Vec::new(), Vec::new()) };
         let steps = self.wake(landed.waiting, host, |state| {

@@ -25,6 +25,8 @@ pub struct Callout {
     pub headers: Vec<(&'static str, Vec<u8>)>,
     /// The bound on the wait.
     pub timeout: Duration,
+    /// The bound on the answer, in bytes.
+    pub answer_limit: usize,
 }
 
 /// How a callout ended.
@@ -37,8 +39,9 @@ pub enum Answer {
         /// The whole body.
         body: Vec<u8>,
     },
-    /// No answer that could be read: it wasn't sent (no such cluster, no endpoint, a full circuit breaker), or what came is
-    /// larger than any answer.
+    /// What came is larger than any answer.
+    TooLarge,
+    /// No answer came, or the question wasn't sent: no such cluster, no endpoint, a full circuit breaker.
     Failed {
         /// Why, for the log.
         why: &'static str,
@@ -55,6 +58,9 @@ pub trait Host: Signatures {
 
     /// Holds a value under a key for all workers, or forgets it. Another worker's value is overwritten.
     fn set_shared(&self, key: &str, value: Option<&[u8]>);
+
+    /// Holds a value under a key for all workers where what is held there still is `old`; whether it was.
+    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool;
 
     /// A value of Envoy's own about a request: a property, by its path.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;

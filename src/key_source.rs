@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::RemoteJwks;
 use crate::host::{Answer, CallId, Callout, Host, RequestId};
-use crate::jwt::KeySet;
+use crate::jwt::{KeySet, MAX_KEY_SET_BYTES};
 
 /// How far apart two questions are, at least.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
@@ -96,6 +96,7 @@ impl KeySource {
         let fetched = match answer {
             Answer::Reply { status: 200, body } => KeySet::read(body),
             Answer::Reply { status, .. } => Err(format!("answered {status}")),
+            Answer::TooLarge => Err("is larger than any key set".to_owned()),
             Answer::Failed { why } => Err(format!("failed: {why}")),
         };
         let waiting = std::mem::take(&mut self.waiting);
@@ -129,6 +130,7 @@ impl KeySource {
             body: None,
             headers: Vec::new(),
             timeout: self.remote.timeout,
+            answer_limit: MAX_KEY_SET_BYTES,
         });
         self.flight = Some((call, now));
     }

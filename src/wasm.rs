@@ -20,10 +20,11 @@ use crate::jwt::Signatures;
 use crate::request::{Head, header_pairs};
 use crate::tenant::Tenant;
 
-/// The largest answer of a service that is read; a tenant's record is a few hundred bytes.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// How often a root context looks for callouts whose wake-up was lost.
+/// How often a root context does what is due, and looks for callouts whose wake-up was lost.
 const TICK_MILLISECONDS: u32 = 1000;
+/// How soon it does so for the first time. Not while it is configured: Envoy first configures one that it throws away, to see
+/// whether the configuration is taken, and what that one has begun nobody ends.
+const FIRST_TICK_MILLISECONDS: u32 = 10;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Trace);
@@ -59,13 +60,14 @@ struct Envoy {
     queue: Cell<Option<u32>>,
     last_call: Cell<u64>,
     to_send: RefCell<Vec<(CallId, Callout)>>,
-    sent: RefCell<HashMap<u32, CallId>>,
+    /// Callouts under way, by Envoy's tokens, and how large their answers may be.
+    sent: RefCell<HashMap<u32, (CallId, usize)>>,
 }
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
-        let Some(call) = self.worker.host.sent.borrow_mut().remove(&token) else { return };
-        self.land(call, answer(headers, body_size));
+        let Some((call, limit)) = self.worker.host.sent.borrow_mut().remove(&token) else { return };
+        self.land(call, answer(headers, body_size, limit));
     }
 }
 
@@ -86,8 +88,7 @@ impl RootContext for Root {
         // A queue's name is one for all workers, and who registers it last owns it; a random one is this context's alone.
         let name = format!("tenancy-{:016x}", RandomState::new().build_hasher().finish());
         self.worker.host.queue.set(hostcalls::register_queue(&name));
-        hostcalls::set_tick_period(TICK_MILLISECONDS);
-        self.worker.tick();
+        hostcalls::set_tick_period(FIRST_TICK_MILLISECONDS);
         true
     }
 
@@ -97,6 +98,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
+        hostcalls::set_tick_period(TICK_MILLISECONDS);
         log::set_max_level(hostcalls::log_level());
         self.worker.tick();
         self.send_callouts();
@@ -138,12 +140,12 @@ impl Root {
     }
 }
 
-fn answer(headers: usize, body_size: usize) -> Answer {
+fn answer(headers: usize, body_size: usize, limit: usize) -> Answer {
     if headers == 0 {
         return Answer::Failed { why: "the connection broke" };
     }
-    if body_size > MAX_ANSWER_BYTES {
-        return Answer::Failed { why: "the answer is larger than 1 MiB" };
+    if body_size > limit {
+        return Answer::TooLarge;
     }
     let map = hostcalls::header_map(Map::CalloutResponse).unwrap_or_default();
     let status = header_pairs(&map)
@@ -290,7 +292,7 @@ impl Envoy {
             .extend(callout.headers.iter().filter_map(|(name, value)| Some((*name, std::str::from_utf8(value).ok()?))));
         match proxy_wasm::hostcalls::dispatch_http_call(&callout.cluster, headers, body, Vec::new(), callout.timeout) {
             Ok(token) => {
-                self.sent.borrow_mut().insert(token, call);
+                self.sent.borrow_mut().insert(token, (call, callout.answer_limit));
                 Ok(())
             }
             Err(proxy_wasm::types::Status::BadArgument) => Err("Envoy has no cluster of that name"),
@@ -311,12 +313,17 @@ impl Host for Envoy {
     }
 
     fn shared(&self, key: &str) -> Option<Vec<u8>> {
-        hostcalls::shared_data(key)
+        hostcalls::shared_data_version(key).0
     }
 
     fn set_shared(&self, key: &str, value: Option<&[u8]>) {
         // A value that can't be shared is looked up again by the other workers, and that is all.
-        hostcalls::set_shared_data(key, value.unwrap_or_default());
+        hostcalls::set_shared_data(key, value.unwrap_or_default(), hostcalls::ANY_VERSION);
+    }
+
+    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool {
+        let (held, version) = hostcalls::shared_data_version(key);
+        held.as_deref() == old && hostcalls::set_shared_data(key, new, version)
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {

@@ -73,6 +73,7 @@ fn whole() -> Value {
         "lookupTenant": {
             "cluster": "tenancyd", "path": "/tenants/{tenantId}?full=1", "timeoutMs": 500, "cacheSeconds": 60,
             "staleSeconds": 300, "negativeSeconds": 5, "maxInFlight": 64, "onError": "allow",
+            "snapshot": {"path": "/tenants?limit=1000", "intervalSeconds": 30},
         },
         "forward": {"x-tenant-id": "id", "X-Deep": "/metadata/a~1b/0", "x-plan": "metadata.plan"},
     })
@@ -160,9 +161,20 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             true,
         ),
         (
-            with("/lookupTenant/snapshot", json!({"path": "/tenants"})),
-            vec!["lookupTenant.snapshot: is not in this version; it comes with snapshots of the directory"],
+            with("/lookupTenant/snapshot", json!({"path": "tenants", "intervalSeconds": 0, "after": "x"})),
+            vec![
+                "lookupTenant.snapshot.path: must start with /",
+                "lookupTenant.snapshot.intervalSeconds: expected a whole number from 1 to 86400, found 0",
+                "lookupTenant.snapshot.after: unknown key \"after\", expected one of: path, intervalSeconds",
+            ],
             true,
+        ),
+        (
+            with("/lookupTenant/snapshot", json!({"path": "/tenants", "intervalSeconds": 60})),
+            vec![
+                "lookupTenant.snapshot: its intervalSeconds must be less than cacheSeconds, or what it holds is too old between two reads",
+            ],
+            false,
         ),
         (
             with("/isolation/resolution", json!(["subdomain", "custom_domain", "custom"])),

@@ -20,6 +20,10 @@ impl Signatures for NoHost {
 }
 
 impl Host for NoHost {
+    fn swap_shared(&self, _key: &str, _old: Option<&[u8]>, _new: &[u8]) -> bool {
+        false
+    }
+
     fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
         None
     }

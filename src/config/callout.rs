@@ -7,8 +7,6 @@ use serde_json::{Value, json};
 use super::fields::HeaderName;
 use super::reader::{Faults, Node, Setting, Whole, choice, settings};
 
-const WITH_THE_DIRECTORY: &str = super::WITH_THE_DIRECTORY;
-
 /// A time in milliseconds that a callout may take: at least 1, because Envoy waits for ever on 0.
 type TimeoutMs = Whole<1, 60_000>;
 /// An age in seconds, at most a day.
@@ -43,9 +41,31 @@ settings! {
         default "maxInFlight" => max_in_flight: Whole<1, 100_000> = Whole(64),
         /// What a request gets when the directory gives no answer and nothing held may serve.
         default "onError" => on_error: OnError = OnError::Deny,
+        /// Holds the whole directory, so that an unknown tenant needs no callout.
+        optional "snapshot" => snapshot: SnapshotSettings,
     }
-    later {
-        "snapshot": WITH_THE_DIRECTORY,
+    check(section) {
+        let (every, kept) = (snapshot.as_ref().and_then(Option::as_ref), cache_seconds.as_ref());
+        if let (Some(every), Some(kept)) = (every, kept) && every.interval_seconds.0 >= kept.0 {
+            section.fault("snapshot", "its intervalSeconds must be less than cacheSeconds, or what it holds is too old between two reads");
+        }
+    }
+}
+
+settings! {
+    /// The whole directory: `GET path?after=CURSOR` gives `{"tenants":[…],"next":CURSOR|null,"latest":CURSOR}`.
+    pub struct SnapshotSettings {
+        /// The path to ask for.
+        required "path" => path: PlainPath,
+        /// Seconds after which what has changed is asked for.
+        default "intervalSeconds" => interval_seconds: Whole<1, 86_400> = Whole(30),
+    }
+}
+
+impl SnapshotSettings {
+    /// After which time what has changed is asked for.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval_seconds.0)
     }
 }
 

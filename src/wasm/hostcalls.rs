@@ -29,8 +29,10 @@ pub enum Buffer {
 const OK: u32 = 0;
 const REQUEST_STREAM: u32 = 0;
 const COUNTER: u32 = 0;
-/// The CAS value that overwrites whatever is there.
-const ANY_VERSION: u32 = 0;
+/// The version that stands for any: whatever is there is overwritten.
+pub const ANY_VERSION: u32 = 0;
+/// A version that nothing has. Envoy lets it create a key that isn't there, and refuses it where another worker was first.
+const NO_VERSION: u32 = u32::MAX;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -167,22 +169,23 @@ pub fn set_property(name: &str, value: &[u8]) -> bool {
     unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) == OK }
 }
 
-/// What all workers hold under a key.
-pub fn shared_data(key: &str) -> Option<Vec<u8>> {
+/// What all workers hold under a key, and the version to name where it is to be replaced.
+pub fn shared_data_version(key: &str) -> (Option<Vec<u8>>, u32) {
     let (mut data, mut size, mut cas) = (null_mut(), 0, 0);
     // SAFETY: the slice and the out-pointers are valid for the call.
     let value = unsafe {
         let status = proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut data, &raw mut size, &raw mut cas);
         returned(status, data, size)
     };
+    let version = if value.is_some() { cas } else { NO_VERSION };
     // Nothing can be deleted: what was forgotten is held as the empty value.
-    value.filter(|value| !value.is_empty())
+    (value.filter(|value| !value.is_empty()), version)
 }
 
-/// Holds a value under a key for all workers; the empty one to forget it.
-pub fn set_shared_data(key: &str, value: &[u8]) -> bool {
+/// Holds a value under a key for all workers, the empty one to forget it, if what is there has that version; whether it had.
+pub fn set_shared_data(key: &str, value: &[u8], version: u32) -> bool {
     // SAFETY: both slices are valid for the call.
-    unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), ANY_VERSION) == OK }
+    unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version) == OK }
 }
 
 /// Makes a queue whose entries wake the root context that made it.

@@ -102,7 +102,14 @@ fn envoy_refuses_to_start_on_any_fault_and_names_them_all() {
         (structure(&json!({"isolation": {"resolution": "header"}})), "no directory of any kind"),
         (
             structure(&json!({"isolation": {"resolution": "jwt"}, "tenants": [{"id": "a"}]})),
-            "jwt is not in this version",
+            "isolation.jwt: is missing",
+        ),
+        (
+            structure(&json!({
+                "isolation": {"resolution": "jwt", "jwt": {"secret": {"env": "NOT_THERE"}, "algorithms": ["HS256"]}},
+                "tenants": [{"id": "a"}],
+            })),
+            "isolation.jwt.secret.env: NOT_THERE is not in the VM's environment",
         ),
     ];
     for (configuration, text) in others {
@@ -167,6 +174,8 @@ fn a_client_that_leaves_harms_no_other() {
     for name in ["slow-1", "slow-2", "slow-3"] {
         world.send(&named(name)).is_refused(503, "SERVICE_UNAVAILABLE");
     }
+    // After so much silence the directory is left alone for a quarter of a second.
+    world.wait(Duration::from_millis(300));
     world.send(&named("acme")).reaches(&[("x-tenant-id", "acme")]);
     assert_eq!(world.received(), 1);
 }

@@ -10,6 +10,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod lookups;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod world;

@@ -55,6 +55,14 @@ impl Host for FakeHost {
         };
     }
 
+    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool {
+        let is_old = self.shared(key).as_deref() == old;
+        if is_old {
+            self.set_shared(key, Some(new));
+        }
+        is_old
+    }
+
     fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
         None
     }
@@ -86,11 +94,8 @@ impl World for NativeWorld {
         let mut outcomes: BTreeMap<RequestId, Outcome> = BTreeMap::new();
         let mut heads: BTreeMap<RequestId, (&Request, Headers)> = BTreeMap::new();
         for request in requests {
-            let id = RequestId(self.next_request);
-            self.next_request += 1;
+            let (id, step) = self.begin(request);
             let headers = headers(request);
-            let head = Head::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())).collect());
-            let step = self.filter.request(id, &head, &self.host);
             if step != Step::Wait {
                 outcomes.insert(id, outcome(request, &headers, step));
             }
@@ -138,6 +143,40 @@ impl World for NativeWorld {
 }
 
 impl NativeWorld {
+    /// Hands a request to the filter, and leaves what it asks unanswered.
+    pub fn begin(&mut self, request: &Request) -> (RequestId, Step) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        let headers = headers(request);
+        let head = Head::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())).collect());
+        (id, self.filter.request(id, &head, &self.host))
+    }
+
+    /// The paths of all callouts that are under way.
+    pub fn under_way(&self) -> Vec<String> {
+        self.host.calls.borrow().iter().map(|(_, callout)| callout.path.clone()).collect()
+    }
+
+    /// Answers all callouts that are under way.
+    pub fn answer_all(&mut self) -> Vec<(RequestId, Step)> {
+        let mut steps = Vec::new();
+        for (call, callout) in self.host.calls.take() {
+            let answer = self.answer(&callout);
+            steps.extend(self.filter.answer(call, answer, &self.host).0);
+        }
+        steps
+    }
+
+    /// Lets time pass without a tick.
+    pub fn pause(&self, time: Duration) {
+        self.host.now.set(self.host.now.get() + time);
+    }
+
+    /// The client goes away.
+    pub fn end(&mut self, id: RequestId) {
+        self.filter.end(id);
+    }
+
     /// What Envoy would give for a callout.
     fn answer(&mut self, callout: &Callout) -> Answer {
         match callout.cluster.as_str() {
@@ -153,9 +192,7 @@ impl NativeWorld {
         self.asked.push(Asked { path: callout.path.clone(), headers: headers.collect(), body });
         match self.directory.0.get(&callout.path) {
             None => Answer::Reply { status: 404, body: Vec::new() },
-            Some(Reply::Is(_, body)) if body.len() > 1 << 20 => {
-                Answer::Failed { why: "the answer is larger than 1 MiB" }
-            }
+            Some(Reply::Is(_, body)) if body.len() > callout.answer_limit => Answer::TooLarge,
             Some(Reply::Is(status, body)) => Answer::Reply { status: *status, body: body.clone() },
             Some(Reply::Never) => Answer::Reply { status: 504, body: b"upstream request timeout".to_vec() },
         }

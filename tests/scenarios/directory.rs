@@ -130,6 +130,37 @@ pub fn an_old_answer_serves_while_there_is_none<W: World>() {
     }
 }
 
+pub fn what_is_in_use_is_asked_for_before_it_is_due<W: World>() {
+    let mut config = looked_up(json!({"resolution": "header"}));
+    config["lookupTenant"]["cacheSeconds"] = json!(5);
+    let world = &mut W::start(config, Directory::of(&tenants()));
+    for _ in 0..4 {
+        world.send(&named("acme")).reaches(&[("x-tenant-plan", "pro")]);
+    }
+    assert_eq!(asked_for(world, "/tenants/acme"), 1);
+    world.script("/tenants/acme", Reply::json(&json!({"id": "acme", "metadata": {"plan": "free"}})));
+    world.wait(Duration::from_millis(4200));
+    // It is four fifths of its age old: it serves, and whoever uses it has it asked for.
+    for _ in 0..4 {
+        world.send(&named("acme")).reaches(&[]);
+    }
+    world.wait(Duration::from_millis(300));
+    let asked = asked_for(world, "/tenants/acme");
+    assert!((2..=3).contains(&asked), "once more for each worker at most, not {asked} times");
+    for _ in 0..8 {
+        world.send(&named("acme")).reaches(&[("x-tenant-plan", "free")]);
+    }
+    // The old answer would be too old by now; nobody waits for a new one.
+    world.wait(Duration::from_millis(1000));
+    for _ in 0..8 {
+        world.send(&named("acme")).reaches(&[("x-tenant-plan", "free")]);
+    }
+    assert_eq!(asked_for(world, "/tenants/acme"), asked);
+    // What nobody uses, nobody asks for.
+    world.wait(Duration::from_millis(4000));
+    assert_eq!(asked_for(world, "/tenants/acme"), asked);
+}
+
 pub fn inline_tenants_win<W: World>() {
     let mut config = looked_up(json!({"resolution": "header"}));
     config["tenants"] = json!([{"id": "acme", "slug": "own", "metadata": {"plan": "inline"}}]);

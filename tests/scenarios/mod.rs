@@ -8,6 +8,7 @@ pub mod directory;
 #[allow(dead_code, reason = "the scenarios need some of what the tests of tokens make")]
 pub mod make;
 pub mod refusals;
+pub mod snapshot;
 pub mod strategies;
 pub mod tokens;
 pub mod world;
@@ -48,6 +49,14 @@ macro_rules! run_scenarios {
                 a_resolver_that_fails_is_a_directory_that_fails,
                 a_resolvers_answer_is_kept_by_its_headers,
             ],
+            snapshot: [
+                a_snapshot_answers_for_every_name,
+                changes_come_by_cursor,
+                a_directory_without_a_cursor_is_read_whole_each_time,
+                one_broken_record_harms_no_other,
+                a_half_read_snapshot_replaces_nothing,
+                without_a_young_snapshot_names_are_looked_up,
+            ],
             tokens: [
                 a_claim_names_the_tenant,
                 a_bad_token_is_refused_for_a_reason,
@@ -69,6 +78,7 @@ macro_rules! run_scenarios {
                 what_is_no_answer_may_be_allowed,
                 an_unknown_tenant_is_not_asked_for_again_at_once,
                 an_old_answer_serves_while_there_is_none,
+                what_is_in_use_is_asked_for_before_it_is_due,
                 inline_tenants_win,
                 made_up_names_never_reach_the_directory,
                 one_question_serves_all_who_wait,

@@ -1,0 +1,168 @@
+//! What a service has answered, how old that is, and how it is read.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::{Key, Lookup};
+use crate::config::Source;
+use crate::host::Answer;
+use crate::tenant::{Identifier, Tenant};
+
+/// What the service answered to one question, and when it was asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// When it was asked for: the answer was true then or later.
+    pub asked_at: SystemTime,
+    /// The answer.
+    pub found: Found,
+    /// Which snapshot of the directory it is from; 0 for one that was asked for by itself.
+    pub generation: u64,
+    /// Up to which version of the snapshot it is known to be so.
+    pub version: u64,
+}
+
+/// What workers share under a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shared {
+    /// An answer.
+    Held(Held),
+    /// A record of this snapshot that can't be understood.
+    Broken(u64),
+}
+
+impl Shared {
+    /// Reads it.
+    pub fn from_bytes(key: &Key, bytes: &[u8]) -> Option<Self> {
+        let mut value: Value = serde_json::from_slice(bytes).ok()?;
+        if let Some(generation) = value.get("broken") {
+            return generation.as_u64().map(Self::Broken);
+        }
+        let asked_at = UNIX_EPOCH.checked_add(Duration::from_millis(value.get("askedAt")?.as_u64()?))?;
+        let generation = value.get("generation").and_then(Value::as_u64).unwrap_or(0);
+        let found = found(key, value.get_mut("answer")?.take()).ok()??;
+        Some(Self::Held(Held { asked_at, found, generation, version: 0 }))
+    }
+
+    /// Writes that a record can't be understood.
+    pub fn broken(generation: u64) -> Vec<u8> {
+        json!({"broken": generation}).to_string().into_bytes()
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// A tenant.
+    Tenant(Rc<Tenant>),
+    /// The name of one.
+    Named(Identifier),
+}
+
+impl From<&Found> for Lookup {
+    fn from(found: &Found) -> Self {
+        match found {
+            Found::Tenant(tenant) => Self::Tenant(Rc::clone(tenant)),
+            Found::Named(identifier) => Self::Named(identifier.clone()),
+        }
+    }
+}
+
+impl Held {
+    /// How old it is.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        age(self.asked_at, now)
+    }
+
+    /// Whether it serves without a question.
+    pub fn is_fresh(&self, source: &Source, now: SystemTime) -> bool {
+        self.age(now) < source.cache
+    }
+
+    /// Whether it may serve where the service gives no answer.
+    pub fn may_serve_stale(&self, source: &Source, now: SystemTime) -> bool {
+        self.age(now) < source.cache.saturating_add(source.stale)
+    }
+
+    /// As workers share it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let asked_at = self.asked_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let answer = match &self.found {
+            Found::Tenant(tenant) => Value::Object(tenant.record.clone()),
+            Found::Named(identifier) => json!({"tenantId": identifier.as_str()}),
+        };
+        let asked_at = u64::try_from(asked_at).unwrap_or(u64::MAX);
+        json!({"askedAt": asked_at, "generation": self.generation, "answer": answer}).to_string().into_bytes()
+    }
+}
+
+/// How old something is. A clock that was set back makes it old rather than young for ever: then it is asked again.
+pub fn age(asked_at: SystemTime, now: SystemTime) -> Duration {
+    now.duration_since(asked_at).unwrap_or(Duration::MAX)
+}
+
+/// Why something is no answer, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The service gives none: others asked for now would fare no better.
+    Service(String),
+    /// It says something that can't be understood, of this one name.
+    Record(String),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(why) | Self::Record(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Reads a service's answer: found, doesn't exist, or no answer at all, and why.
+pub fn read(key: &Key, answer: Answer) -> Result<Option<Found>, NoAnswer> {
+    match answer {
+        Answer::Reply { status: 404, .. } => Ok(None),
+        Answer::Reply { status: 200, body } => {
+            let record = |why: &str| NoAnswer::Record(format!("answered 200 with a body that {why}"));
+            let value = serde_json::from_slice(&body).map_err(|_| record("is not JSON"))?;
+            found(key, value).map_err(record)
+        }
+        // Overload, and what Envoy says of a service that can't be reached or takes too long. Any other status may be about
+        // this one name, and whoever finds such names must not be able to make the service look silent.
+        Answer::Reply { status: status @ (429 | 503 | 504), .. } => {
+            Err(NoAnswer::Service(format!("answered {status}")))
+        }
+        Answer::Reply { status, .. } => Err(NoAnswer::Record(format!("answered {status}"))),
+        Answer::TooLarge => Err(NoAnswer::Record("answered more than is read".to_owned())),
+        Answer::Failed { why } => Err(NoAnswer::Service(format!("failed: {why}"))),
+    }
+}
+
+/// Reads the body of a 200: what was asked for, or where the team's own resolver says so, nothing.
+fn found(key: &Key, value: Value) -> Result<Option<Found>, &'static str> {
+    let named = |name: &Value| match name.as_str().and_then(|name| Identifier::parse(name.as_bytes())) {
+        Some(identifier) => Ok(Some(Found::Named(identifier))),
+        None => Err("has a tenantId that is not an identifier"),
+    };
+    match key {
+        Key::Tenant(asked) => {
+            let tenant = Tenant::parse(value)?;
+            // An answer about somebody else, from a cache or a mistaken service, must not become this request's tenant.
+            if !tenant.answers_to(asked) {
+                return Err("is another tenant than the one asked for");
+            }
+            Ok(Some(Found::Tenant(Rc::new(tenant))))
+        }
+        Key::Domain(_) => match value.get("tenantId") {
+            Some(name) if value.get("id").is_none() => named(name),
+            _ => Ok(Some(Found::Tenant(Rc::new(Tenant::parse(value)?)))),
+        },
+        Key::Custom(_) => match value.get("tenantId") {
+            Some(Value::Null) => Ok(None),
+            Some(name) => named(name),
+            None => Err("has no tenantId"),
+        },
+    }
+}

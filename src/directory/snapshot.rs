@@ -1,0 +1,383 @@
+//! The whole directory, held by all workers of a proxy: one worker reads it page by page, and then what has changed.
+//!
+//! A snapshot fills the tier that workers share anyway, an entry for each name, and adds a **marker**: which generation of
+//! entries is whole, and when the directory was last asked and confirmed it. While the marker is young a name that has no
+//! entry of its generation doesn't exist, and nobody has to be asked. When it grows old, because the directory gives no
+//! answer, entries age like any other answer, and names are looked up one by one again.
+//!
+//! Who reads is decided by a lease in shared data, so that one worker does, and another one goes on where it crashed. A read
+//! of the whole directory writes entries of a new generation; only when the last page is here does the marker name it. So a
+//! read that breaks off changes nothing but entries that the directory has just confirmed.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::Key;
+use super::held::{Found, Held, Shared};
+use super::service::{Service, jitter};
+use crate::config::SnapshotSettings;
+use crate::host::{Answer, CallId, Callout, Host};
+use crate::tenant::{Identifier, Tenant};
+
+/// The largest page that is read.
+pub const MAX_PAGE_BYTES: usize = 8 << 20;
+/// How long a page may take.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a worker that reads may be silent until another one takes over. It renews its lease with every tick.
+const LEASE: Duration = Duration::from_secs(5);
+/// How many faults of one page are logged one by one.
+const FAULTS_SHOWN: usize = 5;
+
+/// One worker's part in the snapshot.
+pub struct Snapshot {
+    settings: SnapshotSettings,
+    owner: u64,
+    marker: Option<Marker>,
+    reading: Option<Reading>,
+    flight: Option<CallId>,
+    next_read: Option<SystemTime>,
+    failures: u32,
+    /// Set where the directory no longer knows our cursor.
+    start_over: bool,
+}
+
+/// What is whole, as all workers share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Marker {
+    /// Entries of this generation or a later one exist; older ones don't any more.
+    generation: u64,
+    /// Another one for each change, so that workers know what they remember is still so.
+    version: u64,
+    /// When the directory was asked for what the marker says.
+    confirmed_at: SystemTime,
+    /// Where changes are asked for; without one the whole directory is read each time.
+    cursor: Option<String>,
+    /// Of all pages of the last whole read: the same again is no change.
+    digest: u64,
+}
+
+/// A read that is under way.
+struct Reading {
+    generation: u64,
+    started_at: SystemTime,
+    after: Option<String>,
+    /// Whether only changes are read.
+    changes_only: bool,
+    changed: bool,
+    digest: DefaultHasher,
+}
+
+/// What the snapshot says of a name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Covered {
+    /// This.
+    Held(Held),
+    /// That it doesn't exist.
+    Unknown,
+    /// Nothing: there is no young snapshot, or its record of this name can't be understood.
+    No,
+}
+
+impl Snapshot {
+    /// A part that has read nothing yet.
+    pub fn new(settings: SnapshotSettings) -> Self {
+        let owner = RandomState::new().hash_one("snapshot");
+        Self {
+            settings,
+            owner,
+            marker: None,
+            reading: None,
+            flight: None,
+            next_read: None,
+            failures: 0,
+            start_over: false,
+        }
+    }
+
+    /// Learns what other workers have read, and reads if it is this worker's turn.
+    pub fn tick(&mut self, service: &Service, host: &dyn Host) {
+        let now = host.now();
+        self.marker = host.shared(&service.control_key("marker")).and_then(|bytes| Marker::from_bytes(&bytes));
+        if !self.holds_lease(service, now, host) {
+            self.reading = None;
+            return;
+        }
+        let wait = |next: SystemTime| next.duration_since(now).is_ok_and(|left| left <= self.settings.interval());
+        if self.flight.is_none() && !self.next_read.is_some_and(wait) {
+            let marker = self.marker.as_ref().filter(|_| !self.start_over);
+            let cursor = marker.and_then(|marker| marker.cursor.clone());
+            let generation = match (&cursor, &self.marker) {
+                (Some(_), Some(marker)) => marker.generation,
+                // Later than whatever an earlier read, by whomever, may have left behind.
+                (_, marker) => {
+                    milliseconds(now).max(marker.as_ref().map_or(0, |marker| marker.generation.saturating_add(1)))
+                }
+            };
+            self.reading = Some(Reading {
+                generation,
+                started_at: now,
+                changes_only: cursor.is_some(),
+                after: cursor,
+                changed: false,
+                digest: DefaultHasher::new(),
+            });
+            self.ask(service, host);
+        }
+    }
+
+    /// What the snapshot says of a name; `remembered` is what this worker remembers of it.
+    pub fn covers(
+        &self,
+        key: &Key,
+        remembered: Option<&Held>,
+        service: &Service,
+        now: SystemTime,
+        host: &dyn Host,
+    ) -> Covered {
+        let Some(marker) = self.marker.as_ref().filter(|marker| {
+            let age = now.duration_since(marker.confirmed_at).unwrap_or(Duration::MAX);
+            age < service.source.cache
+        }) else {
+            return Covered::No;
+        };
+        let confirmed = |held: &Held| Held {
+            asked_at: held.asked_at.max(marker.confirmed_at),
+            version: marker.version,
+            ..held.clone()
+        };
+        let is_current = |generation: u64| generation >= marker.generation;
+        if let Some(held) = remembered.filter(|held| held.version == marker.version && is_current(held.generation)) {
+            return Covered::Held(confirmed(held));
+        }
+        let shared = service.shared_key(key).and_then(|shared_key| Shared::from_bytes(key, &host.shared(&shared_key)?));
+        match shared {
+            Some(Shared::Held(held)) if is_current(held.generation) => Covered::Held(confirmed(&held)),
+            // Somebody has looked it up since, because for that worker there was no young snapshot.
+            Some(Shared::Held(held)) if held.generation == 0 && held.is_fresh(&service.source, now) => {
+                Covered::Held(held)
+            }
+            Some(Shared::Broken(generation)) if is_current(generation) => Covered::No,
+            _ => Covered::Unknown,
+        }
+    }
+
+    /// What the last snapshot has confirmed of a shared entry, however old the snapshot is.
+    pub fn confirmed(&self, held: Held) -> Held {
+        match &self.marker {
+            Some(marker) if held.generation != 0 && held.generation >= marker.generation => {
+                Held { asked_at: held.asked_at.max(marker.confirmed_at), ..held }
+            }
+            _ => held,
+        }
+    }
+
+    /// Takes a page, and gives what to log; `None` if the answer isn't this snapshot's.
+    pub fn land(&mut self, call: CallId, answer: &Answer, service: &Service, host: &dyn Host) -> Option<Vec<String>> {
+        self.flight.take_if(|flight| *flight == call)?;
+        // The lease went to somebody else meanwhile.
+        let Some(mut reading) = self.reading.take() else { return Some(Vec::new()) };
+        let page = match Page::read(answer) {
+            Ok(page) if page.next.is_some() && page.next == reading.after => {
+                Err("has a cursor that doesn't move".to_owned())
+            }
+            page => page,
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(why) => {
+                self.start_over |= matches!(answer, Answer::Reply { status: 410, .. });
+                let pause =
+                    Duration::from_secs(1).saturating_mul(1 << self.failures.min(5)).min(self.settings.interval());
+                self.failures = self.failures.saturating_add(1);
+                let now = host.now();
+                self.next_read = now.checked_add(jitter(pause, call, now));
+                return Some(vec![format!("the snapshot {why}")]);
+            }
+        };
+        let mut faults = Vec::new();
+        for record in page.tenants {
+            reading.changed = true;
+            record.to_string().hash(&mut reading.digest);
+            if let Err(fault) = store(record, &reading, service, host) {
+                faults.push(format!("the snapshot's {fault}"));
+            }
+        }
+        if let more @ 1.. = faults.len().saturating_sub(FAULTS_SHOWN) {
+            faults.truncate(FAULTS_SHOWN);
+            faults.push(format!("the snapshot's page has {more} more tenants that can't be understood"));
+        }
+        match page.next {
+            Some(next) => {
+                reading.after = Some(next);
+                self.reading = Some(reading);
+                self.ask(service, host);
+            }
+            None => self.publish(&reading, page.latest, service, host),
+        }
+        Some(faults)
+    }
+
+    fn publish(&mut self, reading: &Reading, latest: Option<String>, service: &Service, host: &dyn Host) {
+        let digest = reading.digest.finish();
+        let before = self.marker.as_ref();
+        let same = before.is_some_and(|marker| match reading.changes_only {
+            true => !reading.changed,
+            false => marker.digest == digest,
+        });
+        // What is the same to the last byte is still of a new generation, but what workers remember of the old one holds.
+        let version = before.map_or(1, |marker| marker.version.saturating_add(u64::from(!same)));
+        let marker = Marker {
+            generation: reading.generation,
+            version,
+            confirmed_at: reading.started_at,
+            cursor: latest.or_else(|| reading.after.clone().filter(|_| reading.changes_only)),
+            digest: if reading.changes_only { before.map_or(0, |marker| marker.digest) } else { digest },
+        };
+        host.set_shared(&service.control_key("marker"), Some(&marker.to_bytes()));
+        self.marker = Some(marker);
+        self.failures = 0;
+        self.start_over = false;
+        self.next_read = reading.started_at.checked_add(self.settings.interval());
+    }
+
+    fn ask(&mut self, service: &Service, host: &dyn Host) {
+        let after = self.reading.as_ref().and_then(|reading| reading.after.as_deref());
+        let mut path = self.settings.path.0.clone();
+        if let Some(after) = after {
+            path.push(if path.contains('?') { '&' } else { '?' });
+            path.push_str("after=");
+            path.extend(utf8_percent_encode(after, NON_ALPHANUMERIC));
+        }
+        self.flight = Some(host.call(Callout {
+            cluster: service.source.cluster.clone(),
+            path,
+            body: None,
+            headers: Vec::new(),
+            timeout: PAGE_TIMEOUT,
+            answer_limit: MAX_PAGE_BYTES,
+        }));
+    }
+
+    fn holds_lease(&self, service: &Service, now: SystemTime, host: &dyn Host) -> bool {
+        let key = service.control_key("lease");
+        let held = host.shared(&key);
+        let lease: Option<Value> = held.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
+        let (owner, until) = match &lease {
+            Some(lease) => (lease.get("owner").and_then(Value::as_u64), lease.get("until").and_then(Value::as_u64)),
+            None => (None, None),
+        };
+        let now = milliseconds(now);
+        let length = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        // One that ends later than any lease was written before the clock was set back.
+        let is_over = until.is_none_or(|until| until <= now || until > now.saturating_add(length));
+        if owner != Some(self.owner) && !is_over {
+            return false;
+        }
+        let renewed = json!({"owner": self.owner, "until": now.saturating_add(length)}).to_string();
+        host.swap_shared(&key, held.as_deref(), renewed.as_bytes())
+    }
+}
+
+/// Writes what a page says of one tenant. The error names it, if it has a name.
+fn store(record: Value, reading: &Reading, service: &Service, host: &dyn Host) -> Result<(), String> {
+    let id = record.get("id").and_then(Value::as_str).and_then(|id| Identifier::parse(id.as_bytes()));
+    let names = |tenant: &Tenant| std::iter::once(tenant.id.clone()).chain(tenant.slug.clone()).collect::<Vec<_>>();
+    let key_of = |name: &Identifier| service.shared_key(&Key::Tenant(name.clone()));
+    // A tenant whose slug changed, or that is gone, leaves its old names. After a whole read they are of an old generation.
+    if let Some(id) = id.as_ref().filter(|_| reading.changes_only)
+        && let Some(bytes) = key_of(id).and_then(|key| host.shared(&key))
+        && let Some(Shared::Held(Held { found: Found::Tenant(old), .. })) =
+            Shared::from_bytes(&Key::Tenant(id.clone()), &bytes)
+    {
+        for key in names(&old).iter().filter_map(key_of) {
+            host.set_shared(&key, None);
+        }
+    }
+    if record.get("deleted") == Some(&Value::Bool(true)) {
+        return id.map(drop).ok_or_else(|| "record of a deleted tenant has no id".to_owned());
+    }
+    match Tenant::parse(record) {
+        Ok(tenant) => {
+            let names = names(&tenant);
+            let found = Found::Tenant(Rc::new(tenant));
+            let held = Held { asked_at: reading.started_at, found, generation: reading.generation, version: 0 };
+            let bytes = held.to_bytes();
+            for key in names.iter().filter_map(key_of) {
+                host.set_shared(&key, Some(&bytes));
+            }
+            Ok(())
+        }
+        Err(why) => {
+            let Some(id) = id else { return Err(format!("record {why}")) };
+            // It isn't unknown: the directory has it. Whoever asks for it has it looked up by itself.
+            if let Some(key) = key_of(&id) {
+                host.set_shared(&key, Some(&Shared::broken(reading.generation)));
+            }
+            Err(format!("tenant {id} {why}"))
+        }
+    }
+}
+
+struct Page {
+    tenants: Vec<Value>,
+    next: Option<String>,
+    latest: Option<String>,
+}
+
+impl Page {
+    fn read(answer: &Answer) -> Result<Self, String> {
+        let body = match answer {
+            Answer::Reply { status: 200, body } => body,
+            Answer::Reply { status, .. } => return Err(format!("answered {status}")),
+            Answer::TooLarge => return Err(format!("has a page of more than {MAX_PAGE_BYTES} bytes")),
+            Answer::Failed { why } => return Err(format!("failed: {why}")),
+        };
+        let mut page: Value = serde_json::from_slice(body).map_err(|_| "answered 200 with a page that is not JSON")?;
+        let cursor = |value: Option<&Value>| match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(cursor)) if !cursor.is_empty() => Ok(Some(cursor.clone())),
+            Some(_) => Err("answered 200 with a page whose cursor is not a string"),
+        };
+        let (next, latest) = (cursor(page.get("next"))?, cursor(page.get("latest"))?);
+        match page.get_mut("tenants").map(Value::take) {
+            Some(Value::Array(tenants)) => Ok(Self { tenants, next, latest }),
+            _ => Err("answered 200 with a page that has no list of tenants".to_owned()),
+        }
+    }
+}
+
+impl Marker {
+    fn to_bytes(&self) -> Vec<u8> {
+        let confirmed_at = milliseconds(self.confirmed_at);
+        json!({
+            "generation": self.generation,
+            "version": self.version,
+            "confirmedAt": confirmed_at,
+            "cursor": self.cursor,
+            "digest": self.digest,
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(bytes).ok()?;
+        let number = |name: &str| value.get(name).and_then(Value::as_u64);
+        Some(Self {
+            generation: number("generation")?,
+            version: number("version")?,
+            confirmed_at: UNIX_EPOCH.checked_add(Duration::from_millis(number("confirmedAt")?))?,
+            cursor: value.get("cursor").and_then(Value::as_str).map(str::to_owned),
+            digest: number("digest")?,
+        })
+    }
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
