@@ -12,8 +12,12 @@ use crate::settings::{HOUSE, Settings};
 use crate::truth::{Said, Time, name_of, tenant_key};
 use crate::world::{Asked, Call, Heard, World};
 
-/// No pause between questions is longer than this, however long a service has failed.
-pub const LONGEST_PAUSE: Time = 60_000;
+/// For so long a name that got no answer isn't asked for again, at most.
+const HOLD_BACK: Time = 1000;
+/// For so long a service that gives no answers isn't asked at all, at most.
+pub const LONGEST_PAUSE: Time = 5000;
+/// So many names in a row have to get no answer for that.
+const SILENT_NAMES: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
@@ -212,6 +216,15 @@ impl Verdict<'_> {
         let number = tenant.record.get("metadata").and_then(|metadata| metadata.get("call")?.as_u64());
         let call = number.and_then(|number| calls.get(usize::try_from(number).unwrap()));
         let Some(call) = call else { return Err((Rule::Record, "no call gave that record".to_owned())) };
+        if call.heard == Heard::Page {
+            self.world.count("by snapshot");
+            let by_domain = self.keys.iter().any(|key| Settings::service(key) == 1).then(|| tenant_key(id));
+            let mut keys = self.keys.iter().filter(|key| self.by_snapshot(key)).chain(&by_domain);
+            return match keys.any(|key| self.was_true(key, id, status).is_ok()) {
+                true => Ok(()),
+                false => Err((Rule::Age, "that wasn't true of any of its names for long enough".to_owned())),
+            };
+        }
         let given = match &call.heard {
             Heard::Answer(Said::Tenant { id: given, status: said, slug }) => {
                 given == id && *said == status && slug.as_deref() == tenant.slug.as_ref().map(|slug| slug.as_str())
@@ -240,14 +253,15 @@ impl Verdict<'_> {
             self.world.count("went back");
             self.world.note(|| format!("WENT BACK w{} {} to call at {}", self.worker, call.key, call.dispatched));
         }
-        // And without regard to who asked what: it was true, not too long ago.
-        let ages = &self.world.settings.services[Settings::service(&call.key)];
-        let stale = if self.cannot_ask(&call.key) { ages.stale } else { 0 };
-        let slack = self.world.set_back.get();
-        let oldest = self.asked.arrived.saturating_sub((ages.cache + stale).max(ages.timeout) + slack);
+        self.was_true(&call.key, id, status)
+    }
+
+    /// Without regard to who asked what: it was true, not too long ago.
+    fn was_true(&self, key: &str, id: &str, status: Status) -> Judged {
+        let oldest = self.oldest(key, false);
         let such = |said: &Said| matches!(said, Said::Tenant { id: i, status: s, .. } if i == id && *s == status);
-        if !self.world.truth.borrow().was(&call.key, oldest, self.world.now.get(), such) {
-            return Err((Rule::Age, format!("that wasn't true of {} since {oldest}", call.key)));
+        if !self.world.truth.borrow().was(key, oldest, self.world.now.get(), such) {
+            return Err((Rule::Age, format!("that wasn't true of {key} since {oldest}")));
         }
         Ok(())
     }
@@ -286,7 +300,7 @@ impl Verdict<'_> {
         let behind: Vec<String> = behind.into_iter().filter(|key| self.leads_to(key)).collect();
         let failing = |key: &String| {
             let service = Settings::service(key);
-            self.world.settings.services[service].allow == allowed && self.cannot_ask(key)
+            self.world.settings.services[service].allow == allowed && (self.cannot_ask(key) || self.is_busy(key, false))
         };
         if !self.keys.iter().chain(&behind).any(failing) {
             return Err((Rule::Unavailable, "no call failed, and no service is full".to_owned()));
@@ -294,6 +308,8 @@ impl Verdict<'_> {
         // A worker that got a record itself has to serve it while it may.
         let [key] = self.keys else { return Ok(()) };
         let ages = &self.world.settings.services[Settings::service(key)];
+        // That all calls are taken doesn't let what is stale serve.
+        let stale = if self.is_busy(key, true) { 0 } else { ages.stale };
         let own = |call: &&Call| self.is_own(call) && call.landed.is_some_and(|landed| landed <= self.asked.arrived);
         let by_key = self.world.by_key.borrow();
         let answered = by_key.get(key).into_iter().flatten().rev().map(|number| &calls[*number]);
@@ -301,7 +317,7 @@ impl Verdict<'_> {
         if let Some(call) = last
             && matches!(call.heard, Heard::Answer(Said::Tenant { .. }))
             && let Ok(age) = self.world.wall().duration_since(call.wall)
-            && age + Duration::from_millis(1) < Duration::from_millis(ages.cache + ages.stale)
+            && age + Duration::from_millis(1) < Duration::from_millis(ages.cache + stale)
         {
             return Err((Rule::Unavailable, format!("the answer to the call at {} may serve", call.dispatched)));
         }
@@ -310,6 +326,9 @@ impl Verdict<'_> {
 
     /// The ids of all tenants that the directory ever gave for a key.
     fn ids(&self, key: &str) -> BTreeSet<String> {
+        if self.by_snapshot(key) {
+            return self.world.truth.borrow().ids(key).collect();
+        }
         let calls = self.world.calls.borrow();
         let by_key = self.world.by_key.borrow();
         by_key.get(key).into_iter().flatten().filter_map(|number| calls[*number].id().map(str::to_owned)).collect()
@@ -324,13 +343,31 @@ impl Verdict<'_> {
 
     /// Whether an answer of that kind to a call for a key may serve this request.
     fn has_evidence(&self, key: &str, such: impl Fn(&Said) -> bool) -> bool {
+        if self.by_snapshot(key) {
+            let truth = self.world.truth.borrow();
+            return truth.was(key, self.oldest(key, such(&Said::Absent)), self.world.now.get(), such);
+        }
         let calls = self.world.calls.borrow();
         let by_key = self.world.by_key.borrow();
         let mut of_key = by_key.get(key).into_iter().flatten().rev().map(|number| &calls[*number]);
         of_key.any(|call| match &call.heard {
             Heard::Answer(said) => such(said) && self.may_serve(call, *said == Said::Absent),
-            Heard::Nothing | Heard::Failure => false,
+            Heard::Nothing | Heard::Page | Heard::Failure { .. } => false,
         })
+    }
+
+    /// Whether a snapshot may speak for a key. It says what is true without a call for the key, so the truth judges it.
+    fn by_snapshot(&self, key: &str) -> bool {
+        self.world.settings.snapshot.is_some() && Settings::service(key) == 0
+    }
+
+    /// The earliest moment at which something may have been true that serves this request.
+    fn oldest(&self, key: &str, absent: bool) -> Time {
+        let ages = &self.world.settings.services[Settings::service(key)];
+        let stale = if !absent && self.cannot_ask(key) { ages.stale } else { 0 };
+        let negative = if absent { ages.negative } else { 0 };
+        let oldest = (ages.cache + stale).max(ages.timeout).max(negative);
+        self.asked.arrived.saturating_sub(oldest + self.world.set_back.get())
     }
 
     /// Whether the answer to a call may serve this request, by the time at which it was asked.
@@ -356,34 +393,43 @@ impl Verdict<'_> {
         stale
     }
 
-    /// Whether this worker gets no answer for a key while this request is under way: its own last call for the key failed,
-    /// or its last call to the service, and no pause is over since; or as many calls are under way as may be.
+    /// Whether so many calls were under way while this request was that no more might be sent for a key.
+    fn is_busy(&self, key: &str, wholly: bool) -> bool {
+        let service = Settings::service(key);
+        let at = &self.world.workers[self.worker];
+        let (last, is) = match wholly {
+            true => (at.last_full.borrow()[service], self.world.is_full(self.worker, service)),
+            false => (at.last_busy.borrow()[service], self.world.is_busy(self.worker, service)),
+        };
+        is || last.is_some_and(|last| last >= self.asked.arrived)
+    }
+
+    /// Whether this worker gets no answer for a key while this request is under way: its last call for the key failed a moment
+    /// ago, or its last calls to the service, and no pause is over since.
     fn cannot_ask(&self, key: &str) -> bool {
         let service = Settings::service(key);
         let arrived = self.asked.arrived;
-        let last_full = self.world.workers[self.worker].last_full.borrow()[service];
-        if last_full.is_some_and(|full| full >= arrived) || self.world.is_full(self.worker, service) {
-            return true;
-        }
         let calls = self.world.calls.borrow();
         let heard = self.world.workers[self.worker].heard.borrow();
-        let failing = |of_interest: &dyn Fn(&Call) -> bool| {
-            let mut answered = 0;
-            for call in heard.iter().rev().map(|number| &calls[*number]).filter(|call| of_interest(call)) {
-                let landed = call.landed.unwrap_or_default();
-                let slack = self.world.set_back.get() - call.set_back;
-                if landed < answered || landed + LONGEST_PAUSE + slack <= arrived {
-                    return false;
-                }
-                match call.heard {
-                    Heard::Failure => return true,
-                    Heard::Answer(_) if landed <= arrived => answered = landed,
-                    Heard::Answer(_) | Heard::Nothing => {}
-                }
-            }
-            false
+        let since = |call: &Call, pause: Time| {
+            let slack = self.world.set_back.get() - call.set_back;
+            call.landed.unwrap_or_default() + pause + slack > arrived
         };
-        failing(&|call| call.key == key) || failing(&|call| Settings::service(&call.key) == service)
+        // A call that lands while the request waits says nothing of what the request found when it came.
+        let before = |call: &&Call| call.landed <= Some(arrived);
+        let own =
+            || heard.iter().rev().map(|number| &calls[*number]).filter(|call| Settings::service(&call.key) == service);
+        let failed = |call: &Call| matches!(call.heard, Heard::Failure { .. });
+        if own().take_while(|call| since(call, HOLD_BACK)).any(|call| call.key == key && failed(call)) {
+            return true;
+        }
+        let pause = LONGEST_PAUSE + self.world.settings.services[service].timeout;
+        let silent = |call: &&Call| matches!(call.heard, Heard::Failure { silent: true });
+        let mut row =
+            own().filter(before).skip_while(|call| !silent(call) && call.landed == Some(arrived)).take_while(silent);
+        let Some(last) = row.next() else { return false };
+        let names: BTreeSet<&str> = row.map(|call| call.key.as_str()).chain([last.key.as_str()]).collect();
+        since(last, pause) && names.len() >= SILENT_NAMES
     }
 
     fn is_own(&self, call: &Call) -> bool {
@@ -395,7 +441,7 @@ impl Call {
     fn id(&self) -> Option<&str> {
         match &self.heard {
             Heard::Answer(said) => said.id(),
-            Heard::Nothing | Heard::Failure => None,
+            Heard::Nothing | Heard::Page | Heard::Failure { .. } => None,
         }
     }
 }

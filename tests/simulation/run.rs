@@ -6,7 +6,7 @@ use crate::judge::{LONGEST_PAUSE, Violation};
 use crate::random::Random;
 use crate::settings::{BASE, HOUSE};
 use crate::truth::{Time, domain_key, tenant_key};
-use crate::world::{Asked, Mutation, World};
+use crate::world::{Asked, Mutation, PAGE_TIMEOUT, World};
 
 /// What came of a run.
 pub struct Run {
@@ -140,7 +140,8 @@ fn order(world: &World) {
     let longest = |of: fn(&crate::settings::Ages) -> Time| world.settings.services.iter().map(of).max().unwrap();
     let ages = longest(|ages| ages.cache.max(ages.negative));
     // What may have begun before: two callouts of a request, and pauses that look longer to a clock that was set back.
-    world.pass(ages.max(LONGEST_PAUSE) + 2 * longest(|ages| ages.timeout) + world.set_back.get() + 1000);
+    let interval = world.settings.snapshot.map_or(0, |seconds| seconds * 1000 + 2 * PAGE_TIMEOUT);
+    world.pass(ages.max(LONGEST_PAUSE) + interval + 2 * longest(|ages| ages.timeout) + world.set_back.get() + 7000);
     let asked: Vec<Asked> = {
         let truth = world.truth.borrow();
         let names = truth.names.iter().map(|name| Asked::header(name));

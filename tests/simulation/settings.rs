@@ -17,6 +17,8 @@ pub struct Settings {
     pub first_wins: bool,
     /// Of 100 callouts to a service that is up, so many fail all the same.
     pub flaky: u64,
+    /// Every how many seconds a snapshot of the tenants is read, if at all.
+    pub snapshot: Option<u64>,
     /// Whether the workers' clock is set, now and then.
     pub clock_jumps: bool,
 }
@@ -34,9 +36,12 @@ pub struct Ages {
 
 impl Settings {
     pub fn new(random: &mut Random) -> Self {
+        let services = [Ages::new(random), Ages::new(random)];
+        let longest = services[0].cache / 1000;
         Self {
             workers: usize::try_from(random.between(2, 3)).unwrap(),
-            services: [Ages::new(random), Ages::new(random)],
+            snapshot: (longest >= 2 && random.percent(50)).then(|| random.between(1, longest - 1)),
+            services,
             first_wins: random.percent(20),
             flaky: *random.pick(&[0, 5, 5, 30]),
             clock_jumps: random.percent(40),
@@ -57,7 +62,7 @@ impl Settings {
                 "onError": if ages.allow { "allow" } else { "deny" },
             })
         };
-        json!({
+        let mut config = json!({
             "isolation": {
                 "resolution": ["header", "subdomain", "custom_domain"],
                 "agreement": if self.first_wins { "first" } else { "consistent" },
@@ -66,12 +71,20 @@ impl Settings {
             },
             "tenants": [{"id": HOUSE}],
             "lookupTenant": service(&self.services[0], "/tenants/{tenantId}"),
-        })
+        });
+        if let Some(interval) = self.snapshot {
+            config["lookupTenant"]["snapshot"] = json!({"path": "/snapshot", "intervalSeconds": interval});
+        }
+        config
     }
 
-    /// The service that is asked for a key.
+    /// The service that is asked for a key; 2 for a page of a snapshot, which no request waits for.
     pub fn service(key: &str) -> usize {
-        usize::from(key.starts_with("/domains/"))
+        match key {
+            key if key.starts_with("/tenants/") => 0,
+            key if key.starts_with("/domains/") => 1,
+            _ => 2,
+        }
     }
 }
 

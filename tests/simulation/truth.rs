@@ -67,6 +67,8 @@ struct Tenant {
     slug: Option<String>,
     /// `None` where there is no such tenant, not yet or no longer.
     status: Option<Status>,
+    /// When it was last changed, as the directory counts.
+    revision: u64,
 }
 
 struct Domain {
@@ -94,6 +96,7 @@ impl Truth {
             id: format!("id-{n}"),
             slug: random.percent(60).then(|| format!("slug-{n}")),
             status: any_status(random),
+            revision: n + 1,
         });
         let tenants: Vec<Tenant> = tenants.collect();
         let domains = (0..random.between(2, 10)).map(|n| Domain {
@@ -113,7 +116,10 @@ impl Truth {
     pub fn change(&mut self, random: &mut Random, now: Time) {
         let any = random.index(self.tenants.len());
         match random.below(100) {
-            0..70 => self.tenants[any].status = any_status(random),
+            0..70 => {
+                self.tenants[any].status = any_status(random);
+                self.revise(any);
+            }
             70..80 => {
                 // A slug goes from one tenant to another.
                 let slug = self.tenants[any].slug.take();
@@ -121,6 +127,8 @@ impl Truth {
                 if self.tenants[heir].slug.is_none() {
                     self.tenants[heir].slug = slug;
                 }
+                self.revise(any);
+                self.revise(heir);
             }
             _ => {
                 let domain = random.index(self.domains.len());
@@ -143,17 +151,60 @@ impl Truth {
         history.iter().zip(ends).any(|((start, said), end)| *start <= to && end > from && such(said))
     }
 
-    /// The keys of all tenants whose a domain ever was.
-    pub fn owners(&self, key: &str) -> Vec<String> {
+    /// A page of a snapshot: the tenants in the order of their last change, from behind a cursor. `None` where the directory
+    /// doesn't know the cursor any more.
+    pub fn page(
+        &self,
+        target: &str,
+        call: usize,
+        limit: usize,
+        with_latest: bool,
+        random: &mut Random,
+        broken: u64,
+    ) -> Option<Value> {
+        let after: Option<u64> = target.split_once("after=").map(|(_, cursor)| cursor.parse().unwrap());
+        if after.is_some() && random.percent(3) {
+            return None;
+        }
+        let mut all: Vec<&Tenant> = self.tenants.iter().filter(|t| t.revision > after.unwrap_or(0)).collect();
+        all.sort_by_key(|tenant| tenant.revision);
+        let more = all.len() > limit;
+        all.truncate(limit);
+        let records = all.iter().filter(|tenant| after.is_some() || tenant.status.is_some()).map(|tenant| {
+            let mut record = match said(tenant) {
+                Said::Absent => json!({"id": tenant.id, "deleted": true}),
+                said => said.body(call),
+            };
+            if random.percent(broken) && tenant.status.is_some() {
+                record["status"] = json!(7);
+            }
+            record
+        });
+        let mut page = json!({"tenants": records.collect::<Vec<_>>(), "next": null});
+        if more {
+            page["next"] = json!(all.last().unwrap().revision.to_string());
+        }
+        if with_latest {
+            page["latest"] = json!(self.latest().to_string());
+        }
+        Some(page)
+    }
+
+    fn latest(&self) -> u64 {
+        self.tenants.iter().map(|tenant| tenant.revision).max().unwrap()
+    }
+
+    fn revise(&mut self, tenant: usize) {
+        self.tenants[tenant].revision = self.latest() + 1;
+    }
+
+    /// The ids of all tenants whose a name ever was.
+    pub fn ids(&self, key: &str) -> impl Iterator<Item = String> {
         let history = self.history.get(key).map(Vec::as_slice).unwrap_or_default();
-        history.iter().filter_map(|(_, said)| said.id().map(tenant_key)).collect()
+        history.iter().filter_map(|(_, said)| said.id().map(str::to_owned))
     }
 
     fn note(&mut self, now: Time) {
-        let said = |tenant: &Tenant| match tenant.status {
-            Some(status) => Said::Tenant { id: tenant.id.clone(), slug: tenant.slug.clone(), status },
-            None => Said::Absent,
-        };
         let mut all: BTreeMap<String, Said> = self.names.iter().map(|name| (tenant_key(name), Said::Absent)).collect();
         for tenant in &self.tenants {
             for name in std::iter::once(&tenant.id).chain(&tenant.slug) {
@@ -174,6 +225,13 @@ impl Truth {
                 history.push((now, says));
             }
         }
+    }
+}
+
+fn said(tenant: &Tenant) -> Said {
+    match tenant.status {
+        Some(status) => Said::Tenant { id: tenant.id.clone(), slug: tenant.slug.clone(), status },
+        None => Said::Absent,
     }
 }
 

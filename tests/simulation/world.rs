@@ -71,7 +71,12 @@ enum Ending {
 pub enum Heard {
     Nothing,
     Answer(Said),
-    Failure,
+    /// A page of a snapshot.
+    Page,
+    /// No answer; whether as from a service that gives none to anybody.
+    Failure {
+        silent: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -112,6 +117,8 @@ pub struct Worker {
     pub flights: RefCell<BTreeSet<usize>>,
     /// When, for each service, as many calls were under way as may be, for the last time.
     pub last_full: RefCell<[Option<Time>; 2]>,
+    /// The same for half of them, which is all that names may take of which nothing is held.
+    pub last_busy: RefCell<[Option<Time>; 2]>,
     /// The calls whose end this worker has heard of, in that order, since it was reloaded.
     pub heard: RefCell<Vec<usize>>,
     pub latest: RefCell<BTreeMap<String, Time>>,
@@ -144,6 +151,14 @@ pub struct World {
     nested: Cell<bool>,
 }
 
+/// How long a page of a snapshot may take.
+pub const PAGE_TIMEOUT: Time = 10_000;
+
+/// Whether a key is a page of a snapshot.
+pub fn is_page(key: &str) -> bool {
+    Settings::service(key) == 2
+}
+
 static CHANCE: AtomicU64 = AtomicU64::new(0);
 
 impl World {
@@ -156,6 +171,7 @@ impl World {
             waiting: RefCell::default(),
             flights: RefCell::default(),
             last_full: RefCell::default(),
+            last_busy: RefCell::default(),
             heard: RefCell::default(),
             latest: RefCell::default(),
             next_tick: Cell::new(random.below(1000)),
@@ -233,6 +249,7 @@ impl World {
         at.waiting.borrow_mut().clear();
         at.flights.borrow_mut().clear();
         at.last_full.replace([None; 2]);
+        at.last_busy.replace([None; 2]);
         at.heard.borrow_mut().clear();
         at.latest.borrow_mut().clear();
         self.tick(worker);
@@ -342,19 +359,33 @@ impl World {
         };
         let at = &self.workers[worker];
         let service = Settings::service(&key);
-        if self.is_full(worker, service) {
+        if service < 2 && self.is_full(worker, service) {
             at.last_full.borrow_mut()[service] = Some(now);
+        }
+        if service < 2 && self.is_busy(worker, service) {
+            at.last_busy.borrow_mut()[service] = Some(now);
         }
         at.flights.borrow_mut().remove(&number);
         at.heard.borrow_mut().push(number);
         if matches!(&heard, Heard::Answer(said) if *said != Said::Absent) {
             self.confirmed.borrow_mut().insert(name_of(&key).to_owned());
         }
+        if heard == Heard::Page
+            && let Answer::Reply { body, .. } = &answer
+        {
+            let page: Value = serde_json::from_slice(body).unwrap();
+            for record in page["tenants"].as_array().unwrap() {
+                let names = [&record["id"], &record["slug"]].into_iter().filter_map(Value::as_str);
+                self.confirmed.borrow_mut().extend(names.map(str::to_owned));
+            }
+            self.note(|| format!("w{worker} reads {page}"));
+            self.count("pages");
+        }
         self.note(|| format!("w{worker} hears of {key} (call {number}) {heard:?}"));
         let mut random = Random::of(self.seed, &[word("land"), u64::try_from(number).unwrap()]);
         let sometimes = random.percent(25);
         match (self.mutation, &heard) {
-            (Mutation::FailureAsNotFound, Heard::Failure) => answer = reply(404, ""),
+            (Mutation::FailureAsNotFound, Heard::Failure { .. }) => answer = reply(404, ""),
             (Mutation::LostAnswer, _) if sometimes => return self.judge_waiting(worker),
             (Mutation::Deaf, Heard::Answer(_)) if sometimes => answer = reply(200, "<html>"),
             (Mutation::Flattery, Heard::Answer(Said::Tenant { id, slug, status: Status::Suspended })) => {
@@ -384,6 +415,16 @@ impl World {
     /// What comes of a callout now.
     fn ending(&self, number: usize, call: &Call) -> (Heard, Answer) {
         let answer = match call.ending {
+            Ending::Answer(_) if is_page(&call.key) => {
+                let limit = usize::try_from(self.seed % 7).unwrap() + 2;
+                let mut random = Random::of(self.seed, &[word("page"), u64::try_from(number).unwrap()]);
+                let broken = self.settings.flaky / 5;
+                let page = self.truth.borrow().page(&call.key, number, limit, self.seed % 3 != 0, &mut random, broken);
+                return match page {
+                    Some(page) => (Heard::Page, reply(200, &page.to_string())),
+                    None => (Heard::Failure { silent: false }, reply(410, "")),
+                };
+            }
             Ending::Answer(part) => {
                 let moment = call.dispatched + (self.now.get() - call.dispatched) * part / 100;
                 let said = self.truth.borrow().at(&call.key, moment);
@@ -401,7 +442,8 @@ impl World {
             Ending::OtherTenant => reply(200, r#"{"id":"somebody-else","slug":"else","status":"active"}"#),
             Ending::NotSent => Answer::Failed { why: "it couldn't be sent" },
         };
-        (Heard::Failure, answer)
+        let silent = matches!(call.ending, Ending::Status(503) | Ending::Timeout | Ending::NotSent);
+        (Heard::Failure { silent }, answer)
     }
 
     /// Takes a new callout.
@@ -409,8 +451,9 @@ impl World {
         let at = &self.workers[worker];
         let key = callout.path.clone();
         let service = Settings::service(&key);
-        let ages = &self.settings.services[service];
-        if callout.timeout != Duration::from_millis(ages.timeout) {
+        let ages = self.settings.services.get(service);
+        let timeout = ages.map_or(PAGE_TIMEOUT, |ages| ages.timeout);
+        if callout.timeout != Duration::from_millis(timeout) {
             self.blame(Rule::Flight, || format!("w{worker} asks for {key} with a timeout of {:?}", callout.timeout));
         }
         let mut calls = self.calls.borrow_mut();
@@ -424,7 +467,7 @@ impl World {
             *nth
         };
         let mut random = Random::of(self.seed, &[word("call"), u64::try_from(worker).unwrap(), word(&key), nth]);
-        let (ending, takes) = self.behaviour(&mut random, service, ages.timeout);
+        let (ending, takes) = self.behaviour(&mut random, service % 2, timeout);
         let number = calls.len();
         calls.push(Call {
             worker,
@@ -442,7 +485,7 @@ impl World {
         self.by_key.borrow_mut().entry(key.clone()).or_default().push(number);
         at.flights.borrow_mut().insert(number);
         let under_way = self.under_way(worker, service);
-        if under_way > ages.max_in_flight {
+        if under_way > ages.map_or(1, |ages| ages.max_in_flight) {
             self.blame(Rule::Flight, || format!("w{worker} has {under_way} calls under way with that for {key}"));
         }
         self.count("callouts");
@@ -476,6 +519,10 @@ impl World {
 
     pub fn is_full(&self, worker: usize, service: usize) -> bool {
         self.under_way(worker, service) >= self.settings.services[service].max_in_flight
+    }
+
+    pub fn is_busy(&self, worker: usize, service: usize) -> bool {
+        self.under_way(worker, service) >= self.settings.services[service].max_in_flight.div_ceil(2)
     }
 
     fn under_way(&self, worker: usize, service: usize) -> usize {
@@ -519,7 +566,7 @@ impl World {
     /// The keys of which one must be under way while that request waits.
     pub fn candidates(&self, asked: &Asked) -> BTreeSet<String> {
         let truth = self.truth.borrow();
-        asked.keys.iter().flat_map(|key| truth.owners(key).into_iter().chain([key.clone()])).collect()
+        asked.keys.iter().flat_map(|key| truth.ids(key).map(|id| tenant_key(&id)).chain([key.clone()])).collect()
     }
 }
 
@@ -559,6 +606,14 @@ impl Host for HostOf<'_> {
         if self.world.mutation == Mutation::UnconfirmedShared {
             self.world.share(self.worker, "tenancy:1:0:ghost-1", value);
         }
+    }
+
+    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool {
+        let is_old = self.world.shared.borrow().get(key).map(Vec::as_slice) == old;
+        if is_old {
+            self.world.share(self.worker, key, Some(new));
+        }
+        is_old
     }
 
     fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
