@@ -157,10 +157,12 @@ impl Snapshot {
         let shared = service.shared_key(key).and_then(|shared_key| Shared::from_bytes(key, &host.shared(&shared_key)?));
         match shared {
             Some(Shared::Held(held)) if is_current(held.generation) => Covered::Held(confirmed(&held)),
-            // Somebody has looked it up since, because for that worker there was no young snapshot.
-            Some(Shared::Held(held)) if held.generation == 0 && held.is_fresh(&service.source, now) => {
-                Covered::Held(held)
-            }
+            // Somebody has looked it up since, because for that worker there was no young snapshot. Its answer took the place of
+            // the snapshot's, so when it is too old the snapshot can't say that there is no such tenant.
+            Some(Shared::Held(held)) if held.generation == 0 => match held.is_fresh(&service.source, now) {
+                true => Covered::Held(held),
+                false => Covered::No,
+            },
             Some(Shared::Broken(generation)) if is_current(generation) => Covered::No,
             _ => Covered::Unknown,
         }
