@@ -56,7 +56,10 @@ impl Service {
         // A pause can't be longer than the longest one; if it looks so, the clock was set back.
         let paused =
             |until: SystemTime| until.duration_since(now).is_ok_and(|left| !left.is_zero() && left <= LONGEST_PAUSE);
-        if self.paused_until.is_some_and(paused) || (self.silent >= SILENT_NAMES && self.in_flight > 0) {
+        // A silence that is long past says nothing of now: who comes after a quiet hour isn't refused for it.
+        let recent = |until: SystemTime| now.duration_since(until).is_ok_and(|since| since <= LONGEST_PAUSE);
+        let probing = self.in_flight > 0 && self.paused_until.is_some_and(recent);
+        if self.paused_until.is_some_and(paused) || (self.silent >= SILENT_NAMES && probing) {
             // After a pause one question goes first, and the others follow once it has an answer.
             return May::NotWhileSilent;
         }
