@@ -287,7 +287,8 @@ impl Snapshot {
 
 /// Writes what a page says of one tenant. The error names it, if it has a name.
 fn store(record: Value, reading: &Reading, service: &Service, host: &dyn Host) -> Result<(), String> {
-    let id = record.get("id").and_then(Value::as_str).and_then(|id| Identifier::parse(id.as_bytes()));
+    let name = |field: &str| record.get(field)?.as_str().and_then(|name| Identifier::parse(name.as_bytes()));
+    let (id, slug) = (name("id"), name("slug"));
     let names = |tenant: &Tenant| std::iter::once(tenant.id.clone()).chain(tenant.slug.clone()).collect::<Vec<_>>();
     let key_of = |name: &Identifier| service.shared_key(&Key::Tenant(name.clone()));
     // A tenant whose slug changed, or that is gone, leaves its old names. After a whole read they are of an old generation.
@@ -316,8 +317,8 @@ fn store(record: Value, reading: &Reading, service: &Service, host: &dyn Host) -
         }
         Err(why) => {
             let Some(id) = id else { return Err(format!("record {why}")) };
-            // It isn't unknown: the directory has it. Whoever asks for it has it looked up by itself.
-            if let Some(key) = key_of(&id) {
+            // It isn't unknown: the directory has it. Whoever asks for it, by either name, has it looked up by itself.
+            for key in std::iter::once(&id).chain(&slug).filter_map(key_of) {
                 host.set_shared(&key, Some(&Shared::broken(reading.generation)));
             }
             Err(format!("tenant {id} {why}"))
