@@ -297,8 +297,15 @@ fn store(record: Value, reading: &Reading, service: &Service, host: &dyn Host) -
         && let Some(Shared::Held(Held { found: Found::Tenant(old), .. })) =
             Shared::from_bytes(&Key::Tenant(id.clone()), &bytes)
     {
-        for key in names(&old).iter().filter_map(key_of) {
-            host.set_shared(&key, None);
+        // A name that has gone to another tenant meanwhile is that one's now.
+        let is_its = |name: &Identifier, bytes: &[u8]| match Shared::from_bytes(&Key::Tenant(name.clone()), bytes) {
+            Some(Shared::Held(Held { found: Found::Tenant(now), .. })) => now.id == old.id,
+            _ => true,
+        };
+        for (name, key) in names(&old).iter().filter_map(|name| Some((name, key_of(name)?))) {
+            if host.shared(&key).is_some_and(|bytes| is_its(name, &bytes)) {
+                host.set_shared(&key, None);
+            }
         }
     }
     if record.get("deleted") == Some(&Value::Bool(true)) {
