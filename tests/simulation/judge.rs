@@ -314,7 +314,9 @@ impl Verdict<'_> {
         let by_key = self.world.by_key.borrow();
         let answered = by_key.get(key).into_iter().flatten().rev().map(|number| &calls[*number]);
         let last = answered.filter(own).find(|call| matches!(call.heard, Heard::Answer(_)));
+        // A clock that is set back takes what is from the future away, and what that took the place of.
         if let Some(call) = last
+            && call.set_back == self.world.set_back.get()
             && matches!(call.heard, Heard::Answer(Said::Tenant { .. }))
             && let Ok(age) = self.world.wall().duration_since(call.wall)
             && age + Duration::from_millis(1) < Duration::from_millis(ages.cache + stale)
@@ -423,13 +425,19 @@ impl Verdict<'_> {
         if own().take_while(|call| since(call, HOLD_BACK)).any(|call| call.key == key && failed(call)) {
             return true;
         }
-        let pause = LONGEST_PAUSE + self.world.settings.services[service].timeout;
+        // After a pause one question goes first; a silence as long past as the longest pause is forgotten.
+        let pause = 2 * LONGEST_PAUSE + self.world.settings.services[service].timeout;
         let silent = |call: &&Call| matches!(call.heard, Heard::Failure { silent: true });
         let mut row =
             own().filter(before).skip_while(|call| !silent(call) && call.landed == Some(arrived)).take_while(silent);
         let Some(last) = row.next() else { return false };
-        let names: BTreeSet<&str> = row.map(|call| call.key.as_str()).chain([last.key.as_str()]).collect();
-        since(last, pause) && names.len() >= SILENT_NAMES
+        let (mut name, mut names) = (&last.key, 1);
+        for call in row {
+            // The same name again counts once; one name, another, and the first again count as three.
+            names += usize::from(call.key != *name);
+            name = &call.key;
+        }
+        since(last, pause) && names >= SILENT_NAMES
     }
 
     fn is_own(&self, call: &Call) -> bool {
