@@ -298,11 +298,13 @@ fn store(record: Value, reading: &Reading, service: &Service, host: &dyn Host) -
     let (id, slug) = (name("id"), name("slug"));
     let names = |tenant: &Tenant| std::iter::once(tenant.id.clone()).chain(tenant.slug.clone()).collect::<Vec<_>>();
     let key_of = |name: &Identifier| service.shared_key(&Key::Tenant(name.clone()));
-    // A tenant whose slug changed, or that is gone, leaves its old names. After a whole read they are of an old generation.
-    if let Some(id) = id.as_ref().filter(|_| reading.changes_only)
+    // A tenant whose slug changed, or that is gone, leaves its old names. After a whole read they are of an old generation, but
+    // for those of a tenant that came twice in it, because it changed meanwhile.
+    if let Some(id) = &id
         && let Some(bytes) = key_of(id).and_then(|key| host.shared(&key))
-        && let Some(Shared::Held(Held { found: Found::Tenant(old), .. })) =
+        && let Some(Shared::Held(Held { found: Found::Tenant(old), generation, .. })) =
             Shared::from_bytes(&Key::Tenant(id.clone()), &bytes)
+        && (reading.changes_only || generation == reading.generation)
     {
         // A name that has gone to another tenant meanwhile is that one's now.
         let is_its = |name: &Identifier, bytes: &[u8]| match Shared::from_bytes(&Key::Tenant(name.clone()), bytes) {
