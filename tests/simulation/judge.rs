@@ -242,17 +242,6 @@ impl Verdict<'_> {
             let (key, since) = (&call.key, call.dispatched);
             return Err((Rule::Age, format!("it was asked for at {since}, by {key}, and may not serve")));
         }
-        let went_back = {
-            let mut latest = self.world.workers[self.worker].latest.borrow_mut();
-            let latest = latest.entry(call.key.clone()).or_default();
-            let back = call.dispatched < *latest;
-            *latest = (*latest).max(call.dispatched);
-            back && self.world.set_back.get() == 0
-        };
-        if went_back {
-            self.world.count("went back");
-            self.world.note(|| format!("WENT BACK w{} {} to call at {}", self.worker, call.key, call.dispatched));
-        }
         self.was_true(&call.key, id, status)
     }
 
@@ -317,6 +306,8 @@ impl Verdict<'_> {
         // A clock that is set back takes what is from the future away, and what that took the place of.
         if let Some(call) = last
             && call.set_back == self.world.set_back.get()
+            // What a snapshot has confirmed takes the place of a worker's own answer, though it is older.
+            && !self.by_snapshot(key)
             && matches!(call.heard, Heard::Answer(Said::Tenant { .. }))
             && let Ok(age) = self.world.wall().duration_since(call.wall)
             && age + Duration::from_millis(1) < Duration::from_millis(ages.cache + stale)
@@ -421,8 +412,10 @@ impl Verdict<'_> {
         let before = |call: &&Call| call.landed <= Some(arrived);
         let own =
             || heard.iter().rev().map(|number| &calls[*number]).filter(|call| Settings::service(&call.key) == service);
+        let longest = HOLD_BACK + self.world.set_back.get();
+        let recent = |call: &&Call| call.landed.unwrap_or_default() + longest > arrived;
         let failed = |call: &Call| matches!(call.heard, Heard::Failure { .. });
-        if own().take_while(|call| since(call, HOLD_BACK)).any(|call| call.key == key && failed(call)) {
+        if own().take_while(recent).filter(|call| since(call, HOLD_BACK)).any(|call| call.key == key && failed(call)) {
             return true;
         }
         // After a pause one question goes first; a silence as long past as the longest pause is forgotten.

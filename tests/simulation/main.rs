@@ -62,6 +62,7 @@ fn every_promise_holds_whatever_happens() {
     if many >= 100 {
         let all = [
             "accepted",
+            "by snapshot",
             "callouts",
             "clock set back",
             "clock set forward",
@@ -71,6 +72,7 @@ fn every_promise_holds_whatever_happens() {
             "names none",
             "not found",
             "outage",
+            "pages",
             "reloaded",
             "served stale",
             "suspended",

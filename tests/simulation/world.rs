@@ -121,7 +121,6 @@ pub struct Worker {
     pub last_busy: RefCell<[Option<Time>; 2]>,
     /// The calls whose end this worker has heard of, in that order, since it was reloaded.
     pub heard: RefCell<Vec<usize>>,
-    pub latest: RefCell<BTreeMap<String, Time>>,
     next_tick: Cell<Time>,
     next_request: Cell<u32>,
     nth: RefCell<BTreeMap<String, u64>>,
@@ -173,7 +172,6 @@ impl World {
             last_full: RefCell::default(),
             last_busy: RefCell::default(),
             heard: RefCell::default(),
-            latest: RefCell::default(),
             next_tick: Cell::new(random.below(1000)),
             next_request: Cell::new(1),
             nth: RefCell::default(),
@@ -251,7 +249,6 @@ impl World {
         at.last_full.replace([None; 2]);
         at.last_busy.replace([None; 2]);
         at.heard.borrow_mut().clear();
-        at.latest.borrow_mut().clear();
         self.tick(worker);
     }
 
