@@ -168,11 +168,11 @@ impl Snapshot {
         }
     }
 
-    /// Whether an entry that workers share is one of the last snapshot.
+    /// Whether an entry that workers share is one of the last snapshot, or of one that is being read.
     pub fn wrote(&self, key: &Key, shared_key: &str, host: &dyn Host) -> bool {
         let shared = host.shared(shared_key).and_then(|bytes| Shared::from_bytes(key, &bytes));
-        let (Some(Shared::Held(held)), Some(marker)) = (shared, &self.marker) else { return false };
-        held.generation != 0 && held.generation >= marker.generation
+        let Some(Shared::Held(held)) = shared else { return false };
+        held.generation != 0 && self.marker.as_ref().is_none_or(|marker| held.generation >= marker.generation)
     }
 
     /// What the last snapshot has confirmed of a shared entry, however old the snapshot is.
