@@ -416,7 +416,14 @@ impl World {
                 let limit = usize::try_from(self.seed % 7).unwrap() + 2;
                 let mut random = Random::of(self.seed, &[word("page"), u64::try_from(number).unwrap()]);
                 let broken = self.settings.flaky / 5;
-                let page = self.truth.borrow().page(&call.key, number, limit, self.seed % 3 != 0, &mut random, broken);
+                let page = self.truth.borrow().page(
+                    &call.key,
+                    number,
+                    limit,
+                    !self.seed.is_multiple_of(3),
+                    &mut random,
+                    broken,
+                );
                 return match page {
                     Some(page) => (Heard::Page, reply(200, &page.to_string())),
                     None => (Heard::Failure { silent: false }, reply(410, "")),
