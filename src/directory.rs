@@ -194,7 +194,7 @@ impl Directory {
                     && !is_held_back(&self.held_back, key, now)
                     && service.may_ask(true, now) == May::Ask
                 {
-                    match service.newer_than(Some(held), key, host) {
+                    match service.newer_than(Some(held), key, host, now) {
                         Some(newer) if newer.age(now) < refresh_age(&service.source) => {
                             self.memory.insert(key.clone(), newer);
                         }
@@ -207,7 +207,8 @@ impl Directory {
                 return lookup;
             }
             held => {
-                let newer = service.newer_than(held, key, host).map(|held| confirmed(self.snapshot.as_ref(), held));
+                let newer =
+                    service.newer_than(held, key, host, now).map(|held| confirmed(self.snapshot.as_ref(), held));
                 newer.inspect(|held| self.memory.insert(key.clone(), held.clone()))
             }
         };
@@ -263,7 +264,9 @@ impl Directory {
             Key::Domain(_) => self.domains.as_mut(),
             Key::Custom(_) => self.custom.as_mut(),
         }?;
-        let shared_key = service.shared_key(&key);
+        // What a snapshot has written only a snapshot replaces: it finds a tenant's old names there.
+        let whole = |shared_key: &String| self.snapshot.as_ref().is_some_and(|held| held.wrote(&key, shared_key, host));
+        let shared_key = service.shared_key(&key).filter(|shared_key| !whole(shared_key));
         let now = host.now();
         let answer = read(&key, answer);
         match &answer {
@@ -299,7 +302,7 @@ impl Directory {
                 if let Some(until) = now.checked_add(jitter(HOLD_BACK, call, now)) {
                     self.held_back.insert(key.clone(), until);
                 }
-                let held = service.newer_than(self.memory.get(&key), &key, host);
+                let held = service.newer_than(self.memory.get(&key), &key, host, now);
                 let held = held.map(|held| confirmed(self.snapshot.as_ref(), held));
                 let stale = held.filter(|held| held.may_serve_stale(&service.source, now)).map(|held| {
                     let lookup = Lookup::from(&held.found);

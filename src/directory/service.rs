@@ -94,12 +94,13 @@ impl Service {
         }
     }
 
-    /// What this worker holds, or what another one has learnt since.
-    pub fn newer_than(&self, held: Option<&Held>, key: &Key, host: &dyn Host) -> Option<Held> {
+    /// What this worker holds, or what another one has learnt since. By age, not by time: what was asked in the future, before
+    /// the clock was set back, may not serve, and must not hide what may.
+    pub fn newer_than(&self, held: Option<&Held>, key: &Key, host: &dyn Host, now: SystemTime) -> Option<Held> {
         let shared = self.shared_key(key).and_then(|shared_key| Shared::from_bytes(key, &host.shared(&shared_key)?));
         let shared = if let Some(Shared::Held(shared)) = shared { Some(shared) } else { None };
         match (held, shared) {
-            (Some(held), Some(shared)) if held.asked_at >= shared.asked_at => Some(held.clone()),
+            (Some(held), Some(shared)) if held.age(now) <= shared.age(now) => Some(held.clone()),
             (held, shared) => shared.or_else(|| held.cloned()),
         }
     }

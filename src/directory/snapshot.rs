@@ -168,6 +168,13 @@ impl Snapshot {
         }
     }
 
+    /// Whether an entry that workers share is one of the last snapshot, or of one that is being read.
+    pub fn wrote(&self, key: &Key, shared_key: &str, host: &dyn Host) -> bool {
+        let shared = host.shared(shared_key).and_then(|bytes| Shared::from_bytes(key, &bytes));
+        let Some(Shared::Held(held)) = shared else { return false };
+        held.generation != 0 && self.marker.as_ref().is_none_or(|marker| held.generation >= marker.generation)
+    }
+
     /// What the last snapshot has confirmed of a shared entry, however old the snapshot is.
     pub fn confirmed(&self, held: Held) -> Held {
         match &self.marker {
@@ -287,17 +294,27 @@ impl Snapshot {
 
 /// Writes what a page says of one tenant. The error names it, if it has a name.
 fn store(record: Value, reading: &Reading, service: &Service, host: &dyn Host) -> Result<(), String> {
-    let id = record.get("id").and_then(Value::as_str).and_then(|id| Identifier::parse(id.as_bytes()));
+    let name = |field: &str| record.get(field)?.as_str().and_then(|name| Identifier::parse(name.as_bytes()));
+    let (id, slug) = (name("id"), name("slug"));
     let names = |tenant: &Tenant| std::iter::once(tenant.id.clone()).chain(tenant.slug.clone()).collect::<Vec<_>>();
     let key_of = |name: &Identifier| service.shared_key(&Key::Tenant(name.clone()));
-    // A tenant whose slug changed, or that is gone, leaves its old names. After a whole read they are of an old generation.
-    if let Some(id) = id.as_ref().filter(|_| reading.changes_only)
+    // A tenant whose slug changed, or that is gone, leaves its old names. After a whole read they are of an old generation, but
+    // for those of a tenant that came twice in it, because it changed meanwhile.
+    if let Some(id) = &id
         && let Some(bytes) = key_of(id).and_then(|key| host.shared(&key))
-        && let Some(Shared::Held(Held { found: Found::Tenant(old), .. })) =
+        && let Some(Shared::Held(Held { found: Found::Tenant(old), generation, .. })) =
             Shared::from_bytes(&Key::Tenant(id.clone()), &bytes)
+        && (reading.changes_only || generation == reading.generation)
     {
-        for key in names(&old).iter().filter_map(key_of) {
-            host.set_shared(&key, None);
+        // A name that has gone to another tenant meanwhile is that one's now.
+        let is_its = |name: &Identifier, bytes: &[u8]| match Shared::from_bytes(&Key::Tenant(name.clone()), bytes) {
+            Some(Shared::Held(Held { found: Found::Tenant(now), .. })) => now.id == old.id,
+            _ => true,
+        };
+        for (name, key) in names(&old).iter().filter_map(|name| Some((name, key_of(name)?))) {
+            if host.shared(&key).is_some_and(|bytes| is_its(name, &bytes)) {
+                host.set_shared(&key, None);
+            }
         }
     }
     if record.get("deleted") == Some(&Value::Bool(true)) {
@@ -316,8 +333,8 @@ fn store(record: Value, reading: &Reading, service: &Service, host: &dyn Host) -
         }
         Err(why) => {
             let Some(id) = id else { return Err(format!("record {why}")) };
-            // It isn't unknown: the directory has it. Whoever asks for it has it looked up by itself.
-            if let Some(key) = key_of(&id) {
+            // It isn't unknown: the directory has it. Whoever asks for it, by either name, has it looked up by itself.
+            for key in std::iter::once(&id).chain(&slug).filter_map(key_of) {
                 host.set_shared(&key, Some(&Shared::broken(reading.generation)));
             }
             Err(format!("tenant {id} {why}"))
