@@ -171,8 +171,8 @@ impl Directory {
         let Some(service) = service else { return Lookup::Unknown };
         let now = host.now();
 
-        if let (Key::Tenant(_), Some(snapshot)) = (key, &self.snapshot) {
-            match snapshot.covers(key, self.memory.get(key), service, now, host) {
+        if let (Key::Tenant(name), Some(snapshot)) = (key, &self.snapshot) {
+            match snapshot.covers(name, self.memory.get(key), service, now, host) {
                 Covered::Held(held) => {
                     let lookup = (&held.found).into();
                     let same = |own: &Held| own.version == held.version && own.asked_at == held.asked_at;
@@ -181,7 +181,7 @@ impl Directory {
                     }
                     return lookup;
                 }
-                Covered::Unknown => return Lookup::Unknown,
+                Covered::Unknown(_) => return Lookup::Unknown,
                 Covered::No => {}
             }
         }
@@ -194,7 +194,7 @@ impl Directory {
                     && !is_held_back(&self.held_back, key, now)
                     && service.may_ask(true, now) == May::Ask
                 {
-                    match service.newer_than(Some(held), key, host, now) {
+                    match youngest(&self.memory, self.snapshot.as_ref(), service, key, host, now) {
                         Some(newer) if newer.age(now) < refresh_age(&service.source) => {
                             self.memory.insert(key.clone(), newer);
                         }
@@ -206,11 +206,8 @@ impl Directory {
                 }
                 return lookup;
             }
-            held => {
-                let newer =
-                    service.newer_than(held, key, host, now).map(|held| confirmed(self.snapshot.as_ref(), held));
-                newer.inspect(|held| self.memory.insert(key.clone(), held.clone()))
-            }
+            _ => youngest(&self.memory, self.snapshot.as_ref(), service, key, host, now)
+                .inspect(|held| self.memory.insert(key.clone(), held.clone())),
         };
         if let Some(held) = held.as_ref().filter(|held| held.is_fresh(&service.source, now)) {
             return (&held.found).into();
@@ -264,9 +261,7 @@ impl Directory {
             Key::Domain(_) => self.domains.as_mut(),
             Key::Custom(_) => self.custom.as_mut(),
         }?;
-        // What a snapshot has written only a snapshot replaces: it finds a tenant's old names there.
-        let whole = |shared_key: &String| self.snapshot.as_ref().is_some_and(|held| held.wrote(&key, shared_key, host));
-        let shared_key = service.shared_key(&key).filter(|shared_key| !whole(shared_key));
+        let shared_key = service.shared_key(&key);
         let now = host.now();
         let answer = read(&key, answer);
         match &answer {
@@ -278,10 +273,14 @@ impl Directory {
             Ok(Some(found)) => {
                 let lookup = Lookup::from(&found);
                 let held = Held { asked_at, found, generation: 0, version: 0 };
-                if let Some(shared_key) = shared_key {
+                // An answer on its way for long doesn't take the place of one that was asked for later.
+                let is_older = |other: &Held| other.age(now) < held.age(now);
+                if let Some(shared_key) =
+                    shared_key.filter(|_| !service.shared(&key, host).as_ref().is_some_and(is_older))
+                {
                     host.set_shared(&shared_key, Some(&held.to_bytes()));
                 }
-                if held.may_serve_stale(&service.source, asked_at) {
+                if held.may_serve_stale(&service.source, asked_at) && !self.memory.get(&key).is_some_and(is_older) {
                     self.memory.insert(key.clone(), held);
                 }
                 self.unknown.remove(&key);
@@ -302,8 +301,7 @@ impl Directory {
                 if let Some(until) = now.checked_add(jitter(HOLD_BACK, call, now)) {
                     self.held_back.insert(key.clone(), until);
                 }
-                let held = service.newer_than(self.memory.get(&key), &key, host, now);
-                let held = held.map(|held| confirmed(self.snapshot.as_ref(), held));
+                let held = youngest(&self.memory, self.snapshot.as_ref(), service, &key, host, now);
                 let stale = held.filter(|held| held.may_serve_stale(&service.source, now)).map(|held| {
                     let lookup = Lookup::from(&held.found);
                     self.memory.insert(key.clone(), held);
@@ -316,11 +314,27 @@ impl Directory {
     }
 }
 
-/// What is held, as young as the last snapshot has confirmed it.
-fn confirmed(snapshot: Option<&Snapshot>, held: Held) -> Held {
-    match snapshot {
-        Some(snapshot) => snapshot.confirmed(held),
-        None => held,
+/// The youngest of what is held of a name: by this worker, by others, and by the last snapshot. By age, not by time: what was
+/// asked in the future, before the clock was set back, may not serve, and must not hide what may.
+fn youngest(
+    memory: &Cache<Key, Held>,
+    snapshot: Option<&Snapshot>,
+    service: &Service,
+    key: &Key,
+    host: &dyn Host,
+    now: SystemTime,
+) -> Option<Held> {
+    let younger = |one: Option<Held>, other: Option<Held>| match (one, other) {
+        (Some(one), Some(other)) if one.age(now) <= other.age(now) => Some(one),
+        (one, other) => other.or(one),
+    };
+    let looked_up = younger(memory.get(key).cloned(), service.shared(key, host));
+    let (Key::Tenant(name), Some(snapshot)) = (key, snapshot) else { return looked_up };
+    match snapshot.says(name, service, host) {
+        Covered::Held(held) => younger(Some(held), looked_up),
+        // What was looked up before that is over.
+        Covered::Unknown(confirmed_at) => looked_up.filter(|held| held.age(now) < age(confirmed_at, now)),
+        Covered::No => looked_up,
     }
 }
 

@@ -7,6 +7,7 @@ use super::Key;
 use super::held::{Held, Shared};
 use crate::config::Source;
 use crate::host::{CallId, Host};
+use crate::tenant::Identifier;
 
 /// How many different names in a row have to get no answer until the service as a whole is left alone. One name that the
 /// service stumbles over isn't enough: it must not keep the others from being asked for.
@@ -25,7 +26,8 @@ pub struct Service {
     in_flight: usize,
     /// How many different names in a row got no answer.
     silent: u32,
-    last_silent: Option<Key>,
+    /// The first few of them.
+    silent_names: Vec<Key>,
     paused_until: Option<SystemTime>,
 }
 
@@ -47,7 +49,7 @@ impl Service {
         let mut hasher = DefaultHasher::new();
         (&source.cluster, source.path.fill("")).hash(&mut hasher);
         let shared_prefix = format!("tenancy:1:{:016x}:", hasher.finish());
-        Self { source, shared_prefix, in_flight: 0, silent: 0, last_silent: None, paused_until: None }
+        Self { source, shared_prefix, in_flight: 0, silent: 0, silent_names: Vec::new(), paused_until: None }
     }
 
     /// Whether a question may go out now. Names that nothing is held of may take half of the callouts only: made-up ones,
@@ -76,17 +78,19 @@ impl Service {
     pub fn answered(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.silent = 0;
-        self.last_silent = None;
+        self.silent_names.clear();
         self.paused_until = None;
     }
 
     /// Notes that a question got no answer.
     pub fn stayed_silent(&mut self, key: &Key, call: CallId, now: SystemTime) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if self.last_silent.as_ref() == Some(key) && self.silent < SILENT_NAMES {
-            return;
+        if self.silent < SILENT_NAMES {
+            if self.silent_names.contains(key) {
+                return;
+            }
+            self.silent_names.push(key.clone());
         }
-        self.last_silent = Some(key.clone());
         self.silent = self.silent.saturating_add(1);
         if let Some(further) = self.silent.checked_sub(SILENT_NAMES) {
             let pause = FIRST_PAUSE.saturating_mul(1 << further.min(16)).min(LONGEST_PAUSE);
@@ -94,20 +98,22 @@ impl Service {
         }
     }
 
-    /// What this worker holds, or what another one has learnt since. By age, not by time: what was asked in the future, before
-    /// the clock was set back, may not serve, and must not hide what may.
-    pub fn newer_than(&self, held: Option<&Held>, key: &Key, host: &dyn Host, now: SystemTime) -> Option<Held> {
-        let shared = self.shared_key(key).and_then(|shared_key| Shared::from_bytes(key, &host.shared(&shared_key)?));
-        let shared = if let Some(Shared::Held(shared)) = shared { Some(shared) } else { None };
-        match (held, shared) {
-            (Some(held), Some(shared)) if held.age(now) <= shared.age(now) => Some(held.clone()),
-            (held, shared) => shared.or_else(|| held.cloned()),
+    /// What a worker has looked up and shared.
+    pub fn shared(&self, key: &Key, host: &dyn Host) -> Option<Held> {
+        match Shared::from_bytes(key, &host.shared(&self.shared_key(key)?)?)? {
+            Shared::Held(held) => Some(held),
+            Shared::Broken(_) => None,
         }
     }
 
     /// Where workers share something about all names. No name has a colon, so no name's key is like that.
     pub fn control_key(&self, what: &str) -> String {
         [&self.shared_prefix, ":", what].concat()
+    }
+
+    /// Where workers share what the snapshot holds of a tenant's name.
+    pub fn snapshot_key(&self, name: &Identifier) -> String {
+        [&self.shared_prefix, ":name:", name.as_str()].concat()
     }
 
     /// Where workers share the answer: for names that the directory knows, of which there are only so many, and never for

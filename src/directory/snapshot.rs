@@ -1,14 +1,15 @@
 //! The whole directory, held by all workers of a proxy: one worker reads it page by page, and then what has changed.
 //!
-//! A snapshot fills the tier that workers share anyway, an entry for each name, and adds a **marker**: which generation of
+//! A snapshot is an entry in shared data for each name, apart from those of single lookups, and a **marker**: which generation of
 //! entries is whole, and when the directory was last asked and confirmed it. While the marker is young a name that has no
 //! entry of its generation doesn't exist, and nobody has to be asked. When it grows old, because the directory gives no
-//! answer, entries age like any other answer, and names are looked up one by one again.
+//! answer, entries age like any other answer, and names are looked up one by one again; of the two the younger one counts.
 //!
 //! Who reads is decided by a lease in shared data, so that one worker does, and another one goes on where it crashed. A read
 //! of the whole directory writes entries of a new generation; only when the last page is here does the marker name it. So a
 //! read that breaks off changes nothing but entries that the directory has just confirmed.
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::Key;
-use super::held::{Found, Held, Shared};
+use super::held::{Found, Held, Shared, age};
 use super::service::{Service, jitter};
 use crate::config::SnapshotSettings;
 use crate::host::{Answer, CallId, Callout, Host};
@@ -68,7 +69,10 @@ struct Reading {
     after: Option<String>,
     /// Whether only changes are read.
     changes_only: bool,
-    changed: bool,
+    /// What has changed, in order.
+    changes: Vec<Value>,
+    /// Names that their tenants no longer have; they are forgotten once the read is whole.
+    given_up: HashSet<Identifier>,
     digest: DefaultHasher,
 }
 
@@ -77,9 +81,9 @@ struct Reading {
 pub enum Covered {
     /// This.
     Held(Held),
-    /// That it doesn't exist.
-    Unknown,
-    /// Nothing: there is no young snapshot, or its record of this name can't be understood.
+    /// That it didn't exist when the directory was last asked for changes.
+    Unknown(SystemTime),
+    /// Nothing: there is no snapshot, or none that is young, or its record of this name can't be understood.
     No,
 }
 
@@ -103,93 +107,82 @@ impl Snapshot {
     pub fn tick(&mut self, service: &Service, host: &dyn Host) {
         let now = host.now();
         self.marker = host.shared(&service.control_key("marker")).and_then(|bytes| Marker::from_bytes(&bytes));
-        if !self.holds_lease(service, now, host) {
+        let Some(last_generation) = self.renew_lease(service, None, host) else {
             self.reading = None;
             return;
-        }
+        };
         let wait = |next: SystemTime| next.duration_since(now).is_ok_and(|left| left <= self.settings.interval());
-        if self.flight.is_none() && !self.next_read.is_some_and(wait) {
-            let marker = self.marker.as_ref().filter(|_| !self.start_over);
-            let cursor = marker.and_then(|marker| marker.cursor.clone());
-            let generation = match (&cursor, &self.marker) {
-                (Some(_), Some(marker)) => marker.generation,
-                // Later than whatever an earlier read, by whomever, may have left behind.
-                (_, marker) => {
-                    milliseconds(now).max(marker.as_ref().map_or(0, |marker| marker.generation.saturating_add(1)))
-                }
-            };
-            self.reading = Some(Reading {
-                generation,
-                started_at: now,
-                changes_only: cursor.is_some(),
-                after: cursor,
-                changed: false,
-                digest: DefaultHasher::new(),
-            });
-            self.ask(service, host);
+        if self.flight.is_some() || self.next_read.is_some_and(wait) {
+            return;
         }
+        let marker = self.marker.as_ref().filter(|_| !self.start_over);
+        let cursor = marker.and_then(|marker| marker.cursor.clone());
+        let generation = match (&cursor, marker) {
+            (Some(_), Some(marker)) => marker.generation,
+            _ => {
+                // Later than whatever an earlier read, by whomever, may have left behind. The lease remembers it.
+                let known = self.marker.as_ref().map_or(0, |marker| marker.generation).max(last_generation);
+                let generation = milliseconds(now).max(known.saturating_add(1));
+                if self.renew_lease(service, Some(generation), host).is_none() {
+                    return;
+                }
+                generation
+            }
+        };
+        self.reading = Some(Reading {
+            generation,
+            started_at: now,
+            changes_only: cursor.is_some(),
+            after: cursor,
+            changes: Vec::new(),
+            given_up: HashSet::new(),
+            digest: DefaultHasher::new(),
+        });
+        self.ask(service, host);
     }
 
-    /// What the snapshot says of a name; `remembered` is what this worker remembers of it.
+    /// What the snapshot says of a name, while it is young; `remembered` is what this worker remembers of it.
     pub fn covers(
         &self,
-        key: &Key,
+        name: &Identifier,
         remembered: Option<&Held>,
         service: &Service,
         now: SystemTime,
         host: &dyn Host,
     ) -> Covered {
-        let Some(marker) = self.marker.as_ref().filter(|marker| {
-            let age = now.duration_since(marker.confirmed_at).unwrap_or(Duration::MAX);
-            age < service.source.cache
-        }) else {
+        let Some(marker) = self.marker.as_ref().filter(|marker| age(marker.confirmed_at, now) < service.source.cache)
+        else {
             return Covered::No;
         };
-        let confirmed = |held: &Held| Held {
-            asked_at: held.asked_at.max(marker.confirmed_at),
-            version: marker.version,
-            ..held.clone()
-        };
-        let is_current = |generation: u64| generation >= marker.generation;
-        if let Some(held) = remembered.filter(|held| held.version == marker.version && is_current(held.generation)) {
-            return Covered::Held(confirmed(held));
-        }
-        let shared = service.shared_key(key).and_then(|shared_key| Shared::from_bytes(key, &host.shared(&shared_key)?));
-        match shared {
-            Some(Shared::Held(held)) if is_current(held.generation) => Covered::Held(confirmed(&held)),
-            // Somebody has looked it up since, because for that worker there was no young snapshot. Its answer took the place of
-            // the snapshot's, so when it is too old the snapshot can't say that there is no such tenant.
-            Some(Shared::Held(held)) if held.generation == 0 => match held.is_fresh(&service.source, now) {
-                true => Covered::Held(held),
-                false => Covered::No,
-            },
-            Some(Shared::Broken(generation)) if is_current(generation) => Covered::No,
-            _ => Covered::Unknown,
-        }
-    }
-
-    /// Whether an entry that workers share is one of the last snapshot, or of one that is being read.
-    pub fn wrote(&self, key: &Key, shared_key: &str, host: &dyn Host) -> bool {
-        let shared = host.shared(shared_key).and_then(|bytes| Shared::from_bytes(key, &bytes));
-        let Some(Shared::Held(held)) = shared else { return false };
-        held.generation != 0 && self.marker.as_ref().is_none_or(|marker| held.generation >= marker.generation)
-    }
-
-    /// What the last snapshot has confirmed of a shared entry, however old the snapshot is.
-    pub fn confirmed(&self, held: Held) -> Held {
-        match &self.marker {
-            Some(marker) if held.generation != 0 && held.generation >= marker.generation => {
-                Held { asked_at: held.asked_at.max(marker.confirmed_at), ..held }
+        if let Some(held) = remembered {
+            // This worker has looked it up since the directory was last asked for changes.
+            if held.asked_at > marker.confirmed_at && held.is_fresh(&service.source, now) {
+                return Covered::Held(held.clone());
             }
-            _ => held,
+            if held.version == marker.version && held.generation >= marker.generation {
+                return Covered::Held(marker.confirms(held.clone()));
+            }
+        }
+        self.says(name, service, host)
+    }
+
+    /// What the last snapshot says of a name, however old it is.
+    pub fn says(&self, name: &Identifier, service: &Service, host: &dyn Host) -> Covered {
+        let Some(marker) = &self.marker else { return Covered::No };
+        let shared = host.shared(&service.snapshot_key(name));
+        match shared.and_then(|bytes| Shared::from_bytes(&Key::Tenant(name.clone()), &bytes)) {
+            Some(Shared::Held(held)) if held.generation >= marker.generation => Covered::Held(marker.confirms(held)),
+            Some(Shared::Broken(generation)) if generation >= marker.generation => Covered::No,
+            _ => Covered::Unknown(marker.confirmed_at),
         }
     }
 
     /// Takes a page, and gives what to log; `None` if the answer isn't this snapshot's.
     pub fn land(&mut self, call: CallId, answer: &Answer, service: &Service, host: &dyn Host) -> Option<Vec<String>> {
         self.flight.take_if(|flight| *flight == call)?;
-        // The lease went to somebody else meanwhile.
-        let Some(mut reading) = self.reading.take() else { return Some(Vec::new()) };
+        // Whoever has the lease now reads by itself.
+        let reading = self.reading.take().filter(|_| self.renew_lease(service, None, host).is_some());
+        let Some(mut reading) = reading else { return Some(Vec::new()) };
         let page = match Page::read(answer) {
             Ok(page) if page.next.is_some() && page.next == reading.after => {
                 Err("has a cursor that doesn't move".to_owned())
@@ -210,15 +203,13 @@ impl Snapshot {
         };
         let mut faults = Vec::new();
         for record in page.tenants {
-            reading.changed = true;
             record.to_string().hash(&mut reading.digest);
-            if let Err(fault) = store(record, &reading, service, host) {
-                faults.push(format!("the snapshot's {fault}"));
+            if reading.changes_only {
+                // They count together, once all are here: a slug that goes from one tenant to another is always somebody's.
+                reading.changes.push(record);
+            } else {
+                faults.extend(store(record, &mut reading, service, host).err());
             }
-        }
-        if let more @ 1.. = faults.len().saturating_sub(FAULTS_SHOWN) {
-            faults.truncate(FAULTS_SHOWN);
-            faults.push(format!("the snapshot's page has {more} more tenants that can't be understood"));
         }
         match page.next {
             Some(next) => {
@@ -226,16 +217,36 @@ impl Snapshot {
                 self.reading = Some(reading);
                 self.ask(service, host);
             }
-            None => self.publish(&reading, page.latest, service, host),
+            None => {
+                let changes = std::mem::take(&mut reading.changes);
+                let changed = !changes.is_empty();
+                faults
+                    .extend(changes.into_iter().filter_map(|record| store(record, &mut reading, service, host).err()));
+                for name in &reading.given_up {
+                    host.set_shared(&service.snapshot_key(name), None);
+                }
+                self.publish(&reading, changed, page.latest, service, host);
+            }
         }
-        Some(faults)
+        if let more @ 1.. = faults.len().saturating_sub(FAULTS_SHOWN) {
+            faults.truncate(FAULTS_SHOWN);
+            faults.push(format!("{more} more of its tenants can't be understood"));
+        }
+        Some(faults.into_iter().map(|fault| format!("the snapshot: {fault}")).collect())
     }
 
-    fn publish(&mut self, reading: &Reading, latest: Option<String>, service: &Service, host: &dyn Host) {
+    fn publish(
+        &mut self,
+        reading: &Reading,
+        changed: bool,
+        latest: Option<String>,
+        service: &Service,
+        host: &dyn Host,
+    ) {
         let digest = reading.digest.finish();
         let before = self.marker.as_ref();
         let same = before.is_some_and(|marker| match reading.changes_only {
-            true => !reading.changed,
+            true => !changed,
             false => marker.digest == digest,
         });
         // What is the same to the last byte is still of a new generation, but what workers remember of the old one holds.
@@ -272,71 +283,75 @@ impl Snapshot {
         }));
     }
 
-    fn holds_lease(&self, service: &Service, now: SystemTime, host: &dyn Host) -> bool {
+    /// Takes or renews the lease of whoever reads, and gives the generation of the last whole read that somebody began; `None`
+    /// where another worker has it. `begun` is the generation of a whole read that begins now.
+    fn renew_lease(&self, service: &Service, begun: Option<u64>, host: &dyn Host) -> Option<u64> {
         let key = service.control_key("lease");
         let held = host.shared(&key);
-        let lease: Option<Value> = held.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
-        let (owner, until) = match &lease {
-            Some(lease) => (lease.get("owner").and_then(Value::as_u64), lease.get("until").and_then(Value::as_u64)),
-            None => (None, None),
-        };
-        let now = milliseconds(now);
+        let lease: Value = held.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+        let number = |name: &str| lease.get(name).and_then(Value::as_u64);
+        let now = milliseconds(host.now());
         let length = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
         // One that ends later than any lease was written before the clock was set back.
-        let is_over = until.is_none_or(|until| until <= now || until > now.saturating_add(length));
-        if owner != Some(self.owner) && !is_over {
-            return false;
+        let is_over = number("until").is_none_or(|until| until <= now || until > now.saturating_add(length));
+        if number("owner") != Some(self.owner) && !is_over {
+            return None;
         }
-        let renewed = json!({"owner": self.owner, "until": now.saturating_add(length)}).to_string();
-        host.swap_shared(&key, held.as_deref(), renewed.as_bytes())
+        let generation = begun.or(number("generation")).unwrap_or(0);
+        let until = now.saturating_add(length);
+        let renewed = json!({"owner": self.owner, "until": until, "generation": generation}).to_string();
+        host.swap_shared(&key, held.as_deref(), renewed.as_bytes()).then_some(generation)
     }
 }
 
-/// Writes what a page says of one tenant. The error names it, if it has a name.
-fn store(record: Value, reading: &Reading, service: &Service, host: &dyn Host) -> Result<(), String> {
+/// Writes what a page says of one tenant, and notes the names that it gives up. The error names it, if it has a name.
+fn store(record: Value, reading: &mut Reading, service: &Service, host: &dyn Host) -> Result<(), String> {
     let name = |field: &str| record.get(field)?.as_str().and_then(|name| Identifier::parse(name.as_bytes()));
     let (id, slug) = (name("id"), name("slug"));
-    let names = |tenant: &Tenant| std::iter::once(tenant.id.clone()).chain(tenant.slug.clone()).collect::<Vec<_>>();
-    let key_of = |name: &Identifier| service.shared_key(&Key::Tenant(name.clone()));
+    let held = |name: &Identifier| {
+        let bytes = host.shared(&service.snapshot_key(name))?;
+        match Shared::from_bytes(&Key::Tenant(name.clone()), &bytes)? {
+            Shared::Held(Held { found: Found::Tenant(tenant), generation, .. }) => Some((tenant, generation)),
+            _ => None,
+        }
+    };
     // A tenant whose slug changed, or that is gone, leaves its old names. After a whole read they are of an old generation, but
     // for those of a tenant that came twice in it, because it changed meanwhile.
-    if let Some(id) = &id
-        && let Some(bytes) = key_of(id).and_then(|key| host.shared(&key))
-        && let Some(Shared::Held(Held { found: Found::Tenant(old), generation, .. })) =
-            Shared::from_bytes(&Key::Tenant(id.clone()), &bytes)
+    if let Some((old, generation)) = id.as_ref().and_then(held)
         && (reading.changes_only || generation == reading.generation)
     {
-        // A name that has gone to another tenant meanwhile is that one's now.
-        let is_its = |name: &Identifier, bytes: &[u8]| match Shared::from_bytes(&Key::Tenant(name.clone()), bytes) {
-            Some(Shared::Held(Held { found: Found::Tenant(now), .. })) => now.id == old.id,
-            _ => true,
-        };
-        for (name, key) in names(&old).iter().filter_map(|name| Some((name, key_of(name)?))) {
-            if host.shared(&key).is_some_and(|bytes| is_its(name, &bytes)) {
-                host.set_shared(&key, None);
+        for name in std::iter::once(&old.id).chain(&old.slug) {
+            // One that has gone to another tenant meanwhile is that one's now.
+            if held(name).is_none_or(|(now, _)| now.id == old.id) {
+                reading.given_up.insert(name.clone());
             }
         }
     }
     if record.get("deleted") == Some(&Value::Bool(true)) {
-        return id.map(drop).ok_or_else(|| "record of a deleted tenant has no id".to_owned());
+        if let Some(id) = &id {
+            // Also where its record could not be understood.
+            reading.given_up.insert(id.clone());
+        }
+        return id.map(drop).ok_or_else(|| "a deleted tenant has no id".to_owned());
     }
+    let mut write = |names: &[&Identifier], bytes: &[u8]| {
+        for name in names {
+            host.set_shared(&service.snapshot_key(name), Some(bytes));
+            reading.given_up.remove(*name);
+        }
+    };
     match Tenant::parse(record) {
         Ok(tenant) => {
-            let names = names(&tenant);
-            let found = Found::Tenant(Rc::new(tenant));
+            let tenant = Rc::new(tenant);
+            let found = Found::Tenant(Rc::clone(&tenant));
             let held = Held { asked_at: reading.started_at, found, generation: reading.generation, version: 0 };
-            let bytes = held.to_bytes();
-            for key in names.iter().filter_map(key_of) {
-                host.set_shared(&key, Some(&bytes));
-            }
+            write(&std::iter::once(&tenant.id).chain(&tenant.slug).collect::<Vec<_>>(), &held.to_bytes());
             Ok(())
         }
         Err(why) => {
-            let Some(id) = id else { return Err(format!("record {why}")) };
+            let Some(id) = id else { return Err(format!("a record {why}")) };
             // It isn't unknown: the directory has it. Whoever asks for it, by either name, has it looked up by itself.
-            for key in std::iter::once(&id).chain(&slug).filter_map(key_of) {
-                host.set_shared(&key, Some(&Shared::broken(reading.generation)));
-            }
+            write(&std::iter::once(&id).chain(&slug).collect::<Vec<_>>(), &Shared::broken(reading.generation));
             Err(format!("tenant {id} {why}"))
         }
     }
@@ -371,6 +386,11 @@ impl Page {
 }
 
 impl Marker {
+    /// What the snapshot holds of a name, as young as it was last confirmed.
+    fn confirms(&self, held: Held) -> Held {
+        Held { asked_at: held.asked_at.max(self.confirmed_at), version: self.version, ..held }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let confirmed_at = milliseconds(self.confirmed_at);
         json!({
