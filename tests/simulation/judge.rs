@@ -408,8 +408,10 @@ impl Verdict<'_> {
             let slack = self.world.set_back.get() - call.set_back;
             call.landed.unwrap_or_default() + pause + slack > arrived
         };
-        // A call that lands while the request waits says nothing of what the request found when it came.
-        let before = |call: &&Call| call.landed <= Some(arrived);
+        // A call that lands while the request waits says nothing of what the request found when it came; but the tenant that a
+        // domain leads to is asked for later, when the domain's answer is here.
+        let came_later = !self.asked.keys.iter().any(|asked| asked == key);
+        let before = |call: &&Call| came_later || call.landed <= Some(arrived);
         let own =
             || heard.iter().rev().map(|number| &calls[*number]).filter(|call| Settings::service(&call.key) == service);
         let longest = HOLD_BACK + self.world.set_back.get();
@@ -421,16 +423,11 @@ impl Verdict<'_> {
         // After a pause one question goes first; a silence as long past as the longest pause is forgotten.
         let pause = 2 * LONGEST_PAUSE + self.world.settings.services[service].timeout;
         let silent = |call: &&Call| matches!(call.heard, Heard::Failure { silent: true });
-        let mut row =
-            own().filter(before).skip_while(|call| !silent(call) && call.landed == Some(arrived)).take_while(silent);
+        let skipped = |call: &&Call| !silent(call) && (came_later || call.landed == Some(arrived));
+        let mut row = own().filter(before).skip_while(skipped).take_while(silent);
         let Some(last) = row.next() else { return false };
-        let (mut name, mut names) = (&last.key, 1);
-        for call in row {
-            // The same name again counts once; one name, another, and the first again count as three.
-            names += usize::from(call.key != *name);
-            name = &call.key;
-        }
-        since(last, pause) && names >= SILENT_NAMES
+        let names: BTreeSet<&str> = std::iter::once(last).chain(row).map(|call| call.key.as_str()).collect();
+        since(last, pause) && names.len() >= SILENT_NAMES
     }
 
     fn is_own(&self, call: &Call) -> bool {
