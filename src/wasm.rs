@@ -2,7 +2,7 @@
 
 mod hostcalls;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
@@ -37,6 +37,8 @@ struct Worker {
     filter: RefCell<Option<Filter>>,
     host: Envoy,
     decisions: RefCell<HashMap<&'static str, Option<u32>>>,
+    /// Envoy's counter of answers that are none.
+    faults: OnceCell<Option<u32>>,
 }
 
 /// The root context: one for each configuration of the filter in each worker.
@@ -140,6 +142,10 @@ impl Root {
         };
         for fault in faults {
             warn!("tenancy: {fault}");
+            let define = || hostcalls::define_metric(Metric::Counter, "tenancy.directory.faults");
+            if let Some(metric) = self.worker.faults.get_or_init(define) {
+                hostcalls::increment(*metric);
+            }
         }
         for (id, step) in steps {
             // A request that is gone has no context, and what follows would act on the one before it.
@@ -211,7 +217,7 @@ impl Request {
 
 impl Worker {
     fn new() -> Self {
-        Self { filter: RefCell::new(None), host: Envoy::new(), decisions: RefCell::new(HashMap::new()) }
+        Self { filter: RefCell::new(None), host: Envoy::new(), decisions: RefCell::default(), faults: OnceCell::new() }
     }
 
     fn tick(&self) {

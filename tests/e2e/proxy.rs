@@ -202,6 +202,29 @@ fn decisions_are_counted() {
 }
 
 #[test]
+fn a_broken_record_is_logged_by_its_id_and_counted() {
+    let mut config = looked_up(json!({"resolution": "header"}));
+    config["lookupTenant"]["snapshot"] = json!({"path": "/snap", "intervalSeconds": 30});
+    let page = json!({"tenants": [{"id": "fine"}, {"id": "broken", "status": "paused"}], "next": null, "latest": "c1"});
+    let directory = Directory::default()
+        .with("/snap", Reply::json(&page))
+        .with("/tenants/broken", Reply::json(&json!({"id": "broken", "status": "paused"})));
+    let world = &mut EnvoyWorld::start(config, directory);
+    world.wait(Duration::from_millis(2300));
+    world.send(&named("fine")).reaches(&[("x-tenant-id", "fine")]);
+    assert_eq!(world.envoy.stat("wasmcustom.tenancy.directory.faults"), 1);
+    world.send(&named("broken")).is_refused(503, "SERVICE_UNAVAILABLE");
+    assert_eq!(world.envoy.stat("wasmcustom.tenancy.directory.faults"), 2);
+    let log = world.envoy.log();
+    for text in [
+        "the snapshot: tenant broken has an unknown status",
+        "the lookup of tenant broken answered 200 with a body that has an unknown status",
+    ] {
+        assert!(log.contains(text), "{text:?} is missing in: {log}");
+    }
+}
+
+#[test]
 fn callouts_are_timed() {
     let world = &mut EnvoyWorld::start(looked_up(json!({"resolution": "header"})), Directory::of(&tenants()));
     world.send(&named("acme")).reaches(&[]);

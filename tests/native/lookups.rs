@@ -134,3 +134,39 @@ fn a_name_that_the_directory_stumbles_over_keeps_no_other_from_being_asked_for()
     }
     assert_eq!(world.asked().len(), asked);
 }
+
+#[test]
+fn a_scan_of_cold_tenants_displaces_no_hot_one() {
+    use envoy_tenancy::directory::MEMORY_ENTRIES;
+    let mut directory = Directory::default();
+    let cold: Vec<String> = (0..3 * MEMORY_ENTRIES).map(|number| format!("cold-{number}")).collect();
+    let hot: Vec<String> = (0..20).map(|number| format!("hot-{number}")).collect();
+    for name in cold.iter().chain(&hot) {
+        directory = directory.with(&format!("/tenants/{name}"), Reply::json(&json!({"id": name})));
+    }
+    let mut world = NativeWorld::start(looked_up(json!({"resolution": "header"})), directory);
+    for _ in 0..3 {
+        for name in &hot {
+            world.send(&named(name)).reaches(&[]);
+        }
+    }
+    for (number, name) in cold.iter().enumerate() {
+        world.send(&named(name)).reaches(&[]);
+        // The hot ones go on being asked for, though much less often than cold ones come by.
+        if number % 100 == 0 {
+            world.send(&named(&hot[number / 100 % hot.len()])).reaches(&[]);
+        }
+    }
+    // What this worker remembers needs no look at shared data.
+    let reads = world.shared_reads();
+    for name in &hot {
+        world.send(&named(name)).reaches(&[]);
+    }
+    assert_eq!(world.shared_reads(), reads, "a hot tenant was displaced");
+    // And the scan did fill the memory: most of the cold ones are no longer remembered.
+    for name in &cold {
+        world.send(&named(name)).reaches(&[]);
+    }
+    let looked_at = world.shared_reads() - reads;
+    assert!(looked_at >= cold.len() - MEMORY_ENTRIES, "{looked_at} of {} are forgotten", cold.len());
+}

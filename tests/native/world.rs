@@ -28,6 +28,7 @@ type Headers = Vec<(String, Vec<u8>)>;
 struct FakeHost {
     now: Cell<SystemTime>,
     shared: RefCell<HashMap<String, Vec<u8>>>,
+    shared_reads: Cell<usize>,
     calls: RefCell<Vec<(CallId, Callout)>>,
     last_call: Cell<u64>,
 }
@@ -45,6 +46,7 @@ impl Host for FakeHost {
     }
 
     fn shared(&self, key: &str) -> Option<Vec<u8>> {
+        self.shared_reads.set(self.shared_reads.get() + 1);
         self.shared.borrow().get(key).cloned()
     }
 
@@ -81,6 +83,7 @@ impl World for NativeWorld {
         let host = FakeHost {
             now: Cell::new(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
             shared: RefCell::default(),
+            shared_reads: Cell::new(0),
             calls: RefCell::default(),
             last_call: Cell::new(0),
         };
@@ -165,6 +168,11 @@ impl NativeWorld {
             steps.extend(self.filter.answer(call, answer, &self.host).0);
         }
         steps
+    }
+
+    /// How often shared data was looked at.
+    pub fn shared_reads(&self) -> usize {
+        self.host.shared_reads.get()
     }
 
     /// Lets time pass without a tick.
