@@ -82,6 +82,11 @@ impl World for EnvoyWorld {
 impl EnvoyWorld {
     /// Starts it with the plugin's `configuration` as it is.
     pub fn start_with(configuration: Value, directory: Directory) -> Self {
+        Self::start_changed(configuration, directory, |_| {})
+    }
+
+    /// The same, with a change to Envoy's own configuration.
+    pub fn start_changed(configuration: Value, directory: Directory, change: impl FnOnce(&mut Value)) -> Self {
         let service = Upstream::start("service").expect("the service starts");
         let directory = Scripted::start(directory);
         let bootstrap = Bootstrap {
@@ -91,7 +96,9 @@ impl EnvoyWorld {
             directory: directory.addr,
             refusing: refusing(),
         };
-        Self { envoy: Envoy::start(&bootstrap.json()), service, directory }
+        let mut bootstrap = bootstrap.json();
+        change(&mut bootstrap);
+        Self { envoy: Envoy::start(&bootstrap), service, directory }
     }
 
     /// The directory takes no connections any more.

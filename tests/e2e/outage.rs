@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::bootstrap::structure;
 use crate::envoy::EnvoyWorld;
 use crate::load::{Client, Tally, steady};
 use crate::scenarios::world::*;
@@ -49,6 +50,42 @@ fn known_tenants_notice_no_outage_of_the_directory() {
         assert!(tally.good >= 400, "{failure}: {} requests only", tally.good);
         assert!(slowest < Duration::from_secs(2), "{failure}: {slowest:?}");
     }
+}
+
+#[test]
+fn known_tenants_notice_no_lack_of_endpoints() {
+    let mut config = looked_up(json!({"resolution": "header"}));
+    config["lookupTenant"]["cacheSeconds"] = json!(1);
+    config["lookupTenant"]["staleSeconds"] = json!(120);
+    let directory = Directory::of(&tenants()).with("/healthz", Reply::is(200, ""));
+    let world = &mut EnvoyWorld::start_changed(structure(&config), directory, |bootstrap| {
+        let cluster = &mut bootstrap["static_resources"]["clusters"][1];
+        assert_eq!(cluster["name"], "directory");
+        cluster["common_lb_config"] = json!({"healthy_panic_threshold": {"value": 0}});
+        cluster["health_checks"] = json!([{
+            "timeout": "1s", "interval": "0.2s", "no_traffic_interval": "0.2s", "unhealthy_threshold": 1,
+            "healthy_threshold": 1, "http_health_check": {"path": "/healthz"},
+        }]);
+    });
+    // Until the first check has passed there is no endpoint either.
+    world.wait(Duration::from_millis(1000));
+    for name in KNOWN {
+        world.send(&get("any.example/").header("x-tenant-id", name)).reaches(&[]);
+    }
+    // Envoy takes the directory's one endpoint out, and refuses callouts at once.
+    world.script("/healthz", Reply::is(503, ""));
+    world.wait(Duration::from_millis(1000));
+    let asked = world.asked().iter().filter(|asked| asked.path.starts_with("/tenants/")).count();
+    let tally = steady(world.envoy.listener, KNOWN, 200, Duration::from_millis(2500)).join().expect("it ends");
+    let slowest = tally.percentile(100);
+    println!("no endpoint: {} served, p99 {:?}, slowest {slowest:?}", tally.good, tally.percentile(99));
+    assert!(tally.others.is_empty() && tally.good >= 400, "{:?}", tally.others);
+    assert_eq!(world.asked().iter().filter(|asked| asked.path.starts_with("/tenants/")).count(), asked);
+    world.send(&get("any.example/").header("x-tenant-id", "globex")).is_refused(503, "SERVICE_UNAVAILABLE");
+    // It comes back, and so do lookups.
+    world.script("/healthz", Reply::is(200, ""));
+    world.wait(Duration::from_secs(7));
+    world.send(&get("any.example/").header("x-tenant-id", "globex")).is_refused(403, "TENANT_SUSPENDED");
 }
 
 /// Resident memory of Envoy, in KiB.
