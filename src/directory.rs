@@ -118,17 +118,32 @@ pub struct Landed {
 /// One worker's view of the directory.
 pub struct Directory {
     inline: HashMap<Identifier, Rc<Tenant>>,
-    tenants: Option<Service>,
+    services: Services,
     /// The whole directory, where it is held.
     snapshot: Option<Snapshot>,
-    domains: Option<Service>,
-    custom: Option<Service>,
     memory: Cache<Key, Held>,
     unknown: Cache<Key, SystemTime>,
     /// Names that got no answer a moment ago, and until when they aren't asked for.
     held_back: Cache<Key, SystemTime>,
     flights: HashMap<CallId, Flight>,
     calls: HashMap<Key, CallId>,
+}
+
+/// The services that a configuration names, each for one kind of name.
+struct Services {
+    tenants: Option<Service>,
+    domains: Option<Service>,
+    custom: Option<Service>,
+}
+
+impl Services {
+    fn of(&mut self, key: &Key) -> Option<&mut Service> {
+        match key {
+            Key::Tenant(_) => self.tenants.as_mut(),
+            Key::Domain(_) => self.domains.as_mut(),
+            Key::Custom(_) => self.custom.as_mut(),
+        }
+    }
 }
 
 impl Directory {
@@ -143,10 +158,12 @@ impl Directory {
         }
         Self {
             inline,
-            tenants: config.lookup_tenant.as_ref().map(|settings| Service::new(settings.into())),
+            services: Services {
+                tenants: config.lookup_tenant.as_ref().map(|settings| Service::new(settings.into())),
+                domains: config.isolation.domain_lookup.as_ref().map(|settings| Service::new(settings.into())),
+                custom: config.isolation.custom_resolver.as_ref().map(|settings| Service::new(settings.into())),
+            },
             snapshot: config.lookup_tenant.as_ref().and_then(|settings| settings.snapshot.clone()).map(Snapshot::new),
-            domains: config.isolation.domain_lookup.as_ref().map(|settings| Service::new(settings.into())),
-            custom: config.isolation.custom_resolver.as_ref().map(|settings| Service::new(settings.into())),
             memory: Cache::new(MEMORY_ENTRIES),
             unknown: Cache::new(UNKNOWN_ENTRIES),
             held_back: Cache::new(UNKNOWN_ENTRIES),
@@ -162,13 +179,8 @@ impl Directory {
         {
             return Lookup::Tenant(Rc::clone(tenant));
         }
-        let service = match key {
-            Key::Tenant(_) => &mut self.tenants,
-            Key::Domain(_) => &mut self.domains,
-            Key::Custom(_) => &mut self.custom,
-        };
         // Without a service the inline list is all there is, and what isn't in it doesn't exist.
-        let Some(service) = service else { return Lookup::Unknown };
+        let Some(service) = self.services.of(key) else { return Lookup::Unknown };
         let now = host.now();
 
         if let (Key::Tenant(name), Some(snapshot)) = (key, &self.snapshot) {
@@ -242,25 +254,21 @@ impl Directory {
 
     /// Does what is due without any request. To be called at the start, and about once a second.
     pub fn tick(&mut self, host: &dyn Host) {
-        if let (Some(service), Some(snapshot)) = (&self.tenants, &mut self.snapshot) {
+        if let (Some(service), Some(snapshot)) = (&self.services.tenants, &mut self.snapshot) {
             snapshot.tick(service, host);
         }
     }
 
     /// Takes a page of a snapshot, and gives what to log; `None` if the answer isn't one.
     pub fn land_page(&mut self, call: CallId, answer: &Answer, host: &dyn Host) -> Option<Vec<String>> {
-        self.snapshot.as_mut()?.land(call, answer, self.tenants.as_ref()?, host)
+        self.snapshot.as_mut()?.land(call, answer, self.services.tenants.as_ref()?, host)
     }
 
     /// Takes a callout's answer; `None` if it isn't one of this directory's.
     pub fn land(&mut self, call: CallId, answer: Answer, host: &dyn Host) -> Option<Landed> {
         let Flight { key, asked_at, waiting } = self.flights.remove(&call)?;
         self.calls.remove(&key);
-        let service = match &key {
-            Key::Tenant(_) => self.tenants.as_mut(),
-            Key::Domain(_) => self.domains.as_mut(),
-            Key::Custom(_) => self.custom.as_mut(),
-        }?;
+        let service = self.services.of(&key)?;
         let shared_key = service.shared_key(&key);
         let now = host.now();
         let answer = read(&key, answer);

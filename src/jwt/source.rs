@@ -1,6 +1,5 @@
 //! A header's values → the one token in them.
 
-use super::TokenFault;
 use crate::config::TokenFrom;
 
 /// What a request presents.
@@ -14,17 +13,6 @@ pub enum Presented<'v> {
     Ambiguous,
     /// Something that was meant as a token, and is none.
     Malformed,
-}
-
-impl Presented<'_> {
-    /// Why a request without another way to name its tenant is refused, where that is already clear.
-    pub fn fault(&self) -> Option<TokenFault> {
-        match self {
-            Self::Missing => Some(TokenFault::Missing),
-            Self::Malformed => Some(TokenFault::Malformed),
-            Self::Token(_) | Self::Ambiguous => None,
-        }
-    }
 }
 
 /// The token in all the values of the header that carries it.
