@@ -187,8 +187,12 @@ impl Context for Request {
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        let map = hostcalls::header_map(Map::Request).unwrap_or_default();
-        let head = Head::new(header_pairs(&map).unwrap_or_default());
+        let map = hostcalls::header_map(Map::Request);
+        // Without its headers a request would look like one that names no tenant, and its forged headers would go on.
+        let Some(pairs) = map.as_deref().and_then(header_pairs) else {
+            return refuse_unjudged("Envoy gave no headers of a request that can be read");
+        };
+        let head = Head::new(pairs);
         let step = match &mut *self.worker.filter.borrow_mut() {
             Some(filter) => filter.request(self.id, &head, &self.worker.host),
             // Envoy sends no request to a filter whose configuration was refused.
@@ -215,6 +219,13 @@ impl Request {
     }
 }
 
+/// Answers a request that Envoy itself keeps from being judged with 500.
+fn refuse_unjudged(why: &str) -> Action {
+    error!("tenancy: {why}");
+    hostcalls::send_local_response(500, "tenancy_internal_error", &[], "", 13);
+    Action::Pause
+}
+
 impl Worker {
     fn new() -> Self {
         Self { filter: RefCell::new(None), host: Envoy::new(), decisions: RefCell::default(), faults: OnceCell::new() }
@@ -239,9 +250,7 @@ impl Worker {
                     };
                     if !done {
                         // A request whose headers could not be made true must not reach the service.
-                        error!("tenancy: Envoy refused a change of the request's headers");
-                        hostcalls::send_local_response(500, "tenancy_internal_error", &[], "", 13);
-                        return Action::Pause;
+                        return refuse_unjudged("Envoy refused a change of the request's headers");
                     }
                 }
                 self.record(forwarding.decision.as_str(), forwarding.tenant.as_deref());
