@@ -21,18 +21,20 @@
 //! 1. [`config`], the plugin's configuration, or every fault of it.
 //! 2. [`request`], header bytes → host, path, query.
 //! 3. [`tenant`], identifiers, and tenants as the directory describes them.
-//! 4. [`resolve`], the strategies.
-//! 5. [`jwt`] and [`key_source`], tokens → what they say, and the keys to believe them by.
-//! 6. [`directory`], identifier or domain → tenant.
-//! 7. [`denial`], refusals.
-//! 8. [`filter`], the conductor.
-//! 9. [`host`], what the conductor needs of the proxy.
-//! 10. `wasm`, the proxy.
+//! 4. [`calendar`], the periods of quotas by the clocks of a time zone.
+//! 5. [`resolve`], the strategies.
+//! 6. [`jwt`] and [`key_source`], tokens → what they say, and the keys to believe them by.
+//! 7. [`directory`], identifier or domain → tenant.
+//! 8. [`denial`], refusals.
+//! 9. [`filter`], the conductor.
+//! 10. [`host`], what the conductor needs of the proxy.
+//! 11. `wasm`, the proxy.
 //!
-//! Dependencies point down: `wasm → filter → directory, resolve, key_source → denial, config, jwt → request, tenant`. Inline
-//! keys are read with the configuration, so `config` and `jwt` know each other. Only `filter`, `directory` and `key_source`
-//! see `Host`.
+//! Dependencies point down: `wasm → filter → directory, resolve, key_source → denial, config, jwt → calendar, request, tenant`.
+//! Inline keys are read with the configuration, so `config` and `jwt` know each other. Only `filter`, `directory` and
+//! `key_source` see `Host`.
 
+pub mod calendar;
 pub mod config;
 pub mod denial;
 pub mod directory;
