@@ -48,6 +48,7 @@ check "The fuzz targets, as far as a stable compiler takes them" \
 check "Documentation" cargo doc --workspace --no-deps --locked --quiet
 check "Shell scripts" shellcheck --external-sources tools/*.sh .ci/run
 check "The project's own rules" .venv/bin/python3 tools/invariants.py
+check "The table of time zones" .venv/bin/python3 tools/zones.py --check
 check "Licences, sources and duplicates of what is built in" "$deny" --locked check licenses sources bans
 check "Security advisories" advisories
 

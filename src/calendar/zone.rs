@@ -194,3 +194,109 @@ impl Day {
         day.saturating_mul(DAY).saturating_add(minutes.saturating_mul(60))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{HOUR, Period, Unit, period_at};
+    use super::*;
+
+    const QUARTER: i64 = 15 * 60;
+    /// 2027-01-15T08:00:00Z.
+    const START: u32 = 1_800_000_000;
+
+    /// A zone of those offsets in quarters of an hour, each after so many quarters of the one before it.
+    fn zone(before: i16, changes: &[(u32, i16)]) -> Zone {
+        let mut instant = START;
+        let mut listed = Vec::new();
+        for (wait, offset) in changes {
+            instant += wait * 900;
+            // The table has no change that changes nothing.
+            if listed.last().map_or(before * 15, |(_, offset)| *offset) != offset * 15 {
+                listed.push((instant, offset * 15));
+            }
+        }
+        let standard = listed.last().map_or(before * 15, |(_, offset)| *offset);
+        let clocks = Clocks::fixed(standard).after(before * 15, listed.leak());
+        Zone { name: "made up", clocks: Box::leak(Box::new(clocks)) }
+    }
+
+    /// Every period of some weeks, by looking at the clocks each quarter of an hour: a new one begins when they show more
+    /// than ever before.
+    fn looked_up(unit: Unit, zone: &Zone) -> Vec<i64> {
+        let offset = |at: i64| zone.span(at).offset;
+        let number = |at: i64| match unit {
+            Unit::Day => (at + offset(at)).div_euclid(DAY),
+            _ => date::month_of((at + offset(at)).div_euclid(DAY)),
+        };
+        let first = i64::from(START) - 40 * DAY;
+        let mut most = number(first);
+        let mut starts = Vec::new();
+        for at in (first..i64::from(START) + 80 * DAY).step_by(900) {
+            let begins = match unit {
+                Unit::Hour => (at + offset(at)) % HOUR == 0 || offset(at - 1) != offset(at),
+                _ => number(at) > most,
+            };
+            if begins {
+                starts.push(at);
+            }
+            most = most.max(number(at));
+        }
+        starts
+    }
+
+    fn check(zone: &Zone) {
+        for unit in [Unit::Hour, Unit::Day, Unit::Month] {
+            for neighbours in looked_up(unit, zone).windows(2) {
+                let (start, end) = (neighbours[0], neighbours[1]);
+                for at in (start..end).step_by(900).chain([end - 1]) {
+                    assert_eq!(period_at(unit, zone, at), Period { start, end }, "{unit:?} of {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_day_that_the_clocks_show_again_has_ended() {
+        // At half past midnight, the clocks go back to half past eleven: to the day before, and from the first of February
+        // to January.
+        let zone = zone(0, &[(66, -4)]);
+        let changed = i64::from(START) + 66 * QUARTER;
+        let day = period_at(Unit::Day, &zone, changed);
+        assert_eq!(day, Period { start: changed - HOUR / 2, end: changed + HOUR / 2 + DAY });
+        check(&zone);
+        check(&self::zone(0, &[(66 + 16 * 96, -4)]));
+    }
+
+    #[test]
+    fn a_day_that_the_clocks_leave_out_is_none() {
+        // As Samoa's did at the end of 2011.
+        let zone = zone(-40, &[(8 + 96, 56)]);
+        let changed = i64::from(START) + 104 * QUARTER;
+        assert_eq!(period_at(Unit::Day, &zone, changed - 1), Period { start: changed - DAY, end: changed });
+        assert_eq!(period_at(Unit::Day, &zone, changed), Period { start: changed, end: changed + DAY });
+        check(&zone);
+    }
+
+    #[test]
+    fn a_rule_may_mean_another_day_or_year_than_it_names() {
+        let (last_friday, first_sunday) = (Day::new(12, 5, 5, 170 * 60), Day::new(3, 1, 0, -25 * 60));
+        // 2028-01-07T02:00:00Z, a week and two hours after the last day of 2027.
+        assert_eq!(last_friday.instant(2027, 0), 1_830_823_200);
+        // 2026-02-27T22:00:00Z, when clocks one hour ahead are 25 hours from the first of March.
+        assert_eq!(first_sunday.instant(2026, 60), 1_772_229_600);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_done_to_the_clocks_periods_are_what_they_show(
+            before in -56..=56_i16,
+            changes in prop::collection::vec((1..400_u32, -56..=56_i16), 0..8),
+        ) {
+            check(&zone(before, &changes));
+        }
+    }
+}
