@@ -8,6 +8,7 @@ mod fields;
 pub(crate) mod json;
 mod jwt;
 pub(crate) mod protobuf;
+mod quota;
 pub(crate) mod reader;
 
 use std::collections::HashMap;
@@ -17,12 +18,16 @@ use serde_json::{Map, Value, json};
 pub use self::callout::{CustomResolver, DomainLookup, LookupTenant, OnError, SnapshotSettings, Source, Template};
 pub use self::fields::{Exclude, Field, Forward, HeaderName, Label, PathPrefix, header_value};
 pub use self::jwt::{Algorithm, ClaimName, Jwks, Jwt, RemoteJwks, SecretSource, TokenFrom};
+use self::quota::Plans;
+pub use self::quota::{
+    Allowance, CheckUsage, Cost, Count, Lease, MOST_UNITS, Mode, Period, Quota, Quotas, RateLimit, RateLimitHeaders,
+    RateLimitStyle, RateLimitWhen,
+};
 pub use self::reader::{Fault, Faults};
 use self::reader::{Node, OneOrMany, Setting, choice, settings, unknown};
 use crate::request::HostName;
 use crate::tenant::{Identifier, Status, Tenant};
 
-const WITH_QUOTAS: &str = "is not in this version; it comes with quotas";
 const WITH_WEBSOCKET: &str = "is not in this version; it comes with WebSocket authentication by message";
 
 settings! {
@@ -36,10 +41,12 @@ settings! {
         optional "lookupTenant" => lookup_tenant: LookupTenant,
         /// Which headers the service receives: header → field of the tenant.
         default "forward" => forward: Forward = Forward::default(),
+        /// Limits to what each tenant may use. All of them hold at once.
+        default "quotas" => quotas: Quotas = Quotas::default(),
+        /// What responses tell a client of its quotas.
+        default "rateLimitHeaders" => rate_limit_headers: RateLimitHeaders = RateLimitHeaders::default(),
     }
     later {
-        "quotas": WITH_QUOTAS,
-        "rateLimitHeaders": WITH_QUOTAS,
         "websocket": WITH_WEBSOCKET,
     }
     check(section) {
@@ -260,9 +267,8 @@ settings! {
         optional "metadata" => metadata: Map<String, Value>,
         /// Its own data model, with schema or database names.
         optional "isolation" => isolation: Map<String, Value>,
-    }
-    later {
-        "quotas": WITH_QUOTAS,
+        /// Its own limits, by quotaKey: a number, {limit, period}, or null for no limit.
+        default "quotas" => quotas: Plans = Plans::default(),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Every refusal: its status and code, what the client is told, and what only the log is told.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
+use crate::calendar::rfc3339;
 use crate::config::Resolution;
 use crate::jwt::TokenFault;
 use crate::tenant::Identifier;
@@ -21,12 +24,35 @@ pub enum Denial {
     TenantMismatch,
     /// One source gives several values.
     TenantAmbiguous(Resolution),
+    /// A quota has no room for it.
+    QuotaExceeded(Box<QuotaExceeded>),
     /// Nobody can say which tenant it is, and nothing held may serve.
     ServiceUnavailable,
+    /// Nobody can say whether a quota has room for it.
+    QuotaUnavailable,
 }
 
-/// Seconds after which a client may try again when the directory can't answer.
-const RETRY_AFTER_SECONDS: &str = "5";
+/// What a client is told of a quota that has no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaExceeded {
+    /// The tenant.
+    pub tenant: Identifier,
+    /// The quota.
+    pub quota_key: Identifier,
+    /// How many units it has.
+    pub limit: u64,
+    /// How many of them are used.
+    pub usage: u64,
+    /// When the count starts anew, in Unix seconds; `None` for a level.
+    pub resets_at: Option<i64>,
+    /// After how many seconds a client may try again.
+    pub retry_after: u64,
+    /// The RateLimit headers.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+/// Seconds after which a client may try again when the directory can't answer, or when a level is full.
+pub const RETRY_AFTER_SECONDS: u64 = 5;
 
 impl Denial {
     /// The code, as the body has it.
@@ -38,7 +64,8 @@ impl Denial {
             Self::TenantInactive(_) => "TENANT_INACTIVE",
             Self::TenantMismatch => "TENANT_MISMATCH",
             Self::TenantAmbiguous(_) => "TENANT_AMBIGUOUS",
-            Self::ServiceUnavailable => "SERVICE_UNAVAILABLE",
+            Self::QuotaExceeded(_) => "QUOTA_EXCEEDED",
+            Self::ServiceUnavailable | Self::QuotaUnavailable => "SERVICE_UNAVAILABLE",
         }
     }
 
@@ -48,7 +75,8 @@ impl Denial {
             Self::Unauthorized(_) => 401,
             Self::TenantNotFound(_) => 404,
             Self::TenantSuspended(_) | Self::TenantInactive(_) | Self::TenantMismatch | Self::TenantAmbiguous(_) => 403,
-            Self::ServiceUnavailable => 503,
+            Self::QuotaExceeded(_) => 429,
+            Self::ServiceUnavailable | Self::QuotaUnavailable => 503,
         }
     }
 
@@ -58,7 +86,8 @@ impl Denial {
             Self::Unauthorized(_) => 16,
             Self::TenantNotFound(_) => 5,
             Self::TenantSuspended(_) | Self::TenantInactive(_) | Self::TenantMismatch | Self::TenantAmbiguous(_) => 7,
-            Self::ServiceUnavailable => 14,
+            Self::QuotaExceeded(_) => 8,
+            Self::ServiceUnavailable | Self::QuotaUnavailable => 14,
         }
     }
 
@@ -71,17 +100,23 @@ impl Denial {
             Self::TenantInactive(_) => "tenancy_tenant_inactive",
             Self::TenantMismatch => "tenancy_tenant_mismatch",
             Self::TenantAmbiguous(_) => "tenancy_tenant_ambiguous",
-            Self::ServiceUnavailable => "tenancy_service_unavailable",
+            Self::QuotaExceeded(_) => "tenancy_quota_exceeded",
+            Self::ServiceUnavailable | Self::QuotaUnavailable => "tenancy_service_unavailable",
         }
     }
 
     /// The response's headers.
-    pub fn headers(&self) -> Vec<(&'static str, &'static str)> {
+    pub fn headers(&self) -> Vec<(&'static str, Cow<'_, str>)> {
         // No cache between may keep a refusal: the tenant can exist, or be active again, in a second.
-        let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+        let mut headers = vec![("content-type", "application/json".into()), ("cache-control", "no-store".into())];
+        let retry_after = |seconds: u64| ("retry-after", Cow::Owned(seconds.to_string()));
         match self {
-            Self::Unauthorized(fault) => headers.push(("www-authenticate", fault.www_authenticate())),
-            Self::ServiceUnavailable => headers.push(("retry-after", RETRY_AFTER_SECONDS)),
+            Self::Unauthorized(fault) => headers.push(("www-authenticate", fault.www_authenticate().into())),
+            Self::QuotaExceeded(exceeded) => {
+                headers.push(retry_after(exceeded.retry_after));
+                headers.extend(exceeded.fields.iter().map(|(name, value)| (*name, Cow::Borrowed(value.as_str()))));
+            }
+            Self::ServiceUnavailable | Self::QuotaUnavailable => headers.push(retry_after(RETRY_AFTER_SECONDS)),
             _ => {}
         }
         headers
@@ -104,6 +139,10 @@ impl Denial {
             Self::TenantInactive(tenant) => format!("Tenant '{tenant}' is inactive"),
             Self::TenantMismatch => "The request names different tenants".to_owned(),
             Self::TenantAmbiguous(source) => format!("The request's {} names several tenants", source_name(*source)),
+            Self::QuotaExceeded(exceeded) => {
+                format!("Tenant '{}' has used up its quota '{}'", exceeded.tenant, exceeded.quota_key)
+            }
+            Self::QuotaUnavailable => "The tenant's usage can't be determined now, try again later".to_owned(),
             Self::ServiceUnavailable => "The tenant can't be determined now, try again later".to_owned(),
         }
     }
@@ -115,7 +154,16 @@ impl Denial {
             }
             Self::Unauthorized(fault) => json!({"reason": fault.reason()}),
             Self::TenantAmbiguous(source) => json!({"source": source.as_str()}),
-            Self::TenantNotFound(None) | Self::TenantMismatch | Self::ServiceUnavailable => json!({}),
+            Self::QuotaExceeded(exceeded) => json!({
+                "tenantId": exceeded.tenant.as_str(),
+                "quotaKey": exceeded.quota_key.as_str(),
+                "limit": exceeded.limit,
+                "usage": exceeded.usage,
+                "resetsAt": exceeded.resets_at.map(rfc3339),
+            }),
+            Self::TenantNotFound(None) | Self::TenantMismatch | Self::ServiceUnavailable | Self::QuotaUnavailable => {
+                json!({})
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ use self::service::{May, Service, jitter};
 use self::snapshot::{Covered, Snapshot};
 
 use crate::config::{Config, OnError, Source};
-use crate::host::{Answer, CallId, Callout, Host, RequestId};
+use crate::host::{Answer, Body, CallId, Callout, Host, RequestId};
 use crate::request::HostName;
 use crate::tenant::{Identifier, Tenant};
 
@@ -47,6 +47,8 @@ pub enum Key {
     Domain(HostName),
     /// A question to the team's own resolver, by its digest.
     Custom([u8; 32]),
+    /// How much of a quota a tenant has used, as the application says.
+    Usage(Identifier, Identifier),
 }
 
 impl Key {
@@ -56,6 +58,7 @@ impl Key {
             Self::Tenant(identifier) => identifier.as_str(),
             Self::Domain(domain) => domain.as_str(),
             Self::Custom(_) => "",
+            Self::Usage(_, tenant) => tenant.as_str(),
         }
     }
 }
@@ -66,6 +69,7 @@ impl fmt::Display for Key {
             Self::Tenant(identifier) => write!(f, "the lookup of tenant {identifier}"),
             Self::Domain(domain) => write!(f, "the lookup of domain {domain}"),
             Self::Custom(_) => f.write_str("the custom resolver"),
+            Self::Usage(quota, tenant) => write!(f, "the usage of {quota} by {tenant}"),
         }
     }
 }
@@ -79,6 +83,17 @@ pub struct Asker<'a> {
     pub trace: &'a [(&'static str, Vec<u8>)],
     /// What it would ask the team's own resolver.
     pub question: Option<&'a [u8]>,
+    /// For a usage: what this proxy has counted by itself until now.
+    pub mark: u64,
+    /// For a usage: when the period began that it is about, in Unix seconds. What was asked for before says nothing of it.
+    pub since: i64,
+}
+
+impl<'a> Asker<'a> {
+    /// A request that looks up a name.
+    pub fn new(id: RequestId, trace: &'a [(&'static str, Vec<u8>)]) -> Self {
+        Self { id, trace, question: None, mark: 0, since: 0 }
+    }
 }
 
 /// What the directory says.
@@ -88,6 +103,8 @@ pub enum Lookup {
     Tenant(Rc<Tenant>),
     /// The domain belongs to the tenant of this name.
     Named(Identifier),
+    /// So much is used.
+    Usage(Usage),
     /// It doesn't exist.
     Unknown,
     /// Nobody can say, and nothing held may serve.
@@ -96,10 +113,22 @@ pub enum Lookup {
     Waiting,
 }
 
+/// What the application says of a tenant's usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// How much is used.
+    pub usage: u64,
+    /// What this proxy had counted by itself when it asked.
+    pub mark: u64,
+    /// When it asked, in Unix seconds.
+    pub asked_at: i64,
+}
+
 /// A callout under way, and who waits for it.
 struct Flight {
     key: Key,
     asked_at: SystemTime,
+    mark: u64,
     waiting: Vec<RequestId>,
 }
 
@@ -134,6 +163,8 @@ struct Services {
     tenants: Option<Service>,
     domains: Option<Service>,
     custom: Option<Service>,
+    /// By quota.
+    usage: HashMap<Identifier, Service>,
 }
 
 impl Services {
@@ -142,6 +173,7 @@ impl Services {
             Key::Tenant(_) => self.tenants.as_mut(),
             Key::Domain(_) => self.domains.as_mut(),
             Key::Custom(_) => self.custom.as_mut(),
+            Key::Usage(quota, _) => self.usage.get_mut(quota),
         }
     }
 }
@@ -162,6 +194,15 @@ impl Directory {
                 tenants: config.lookup_tenant.as_ref().map(|settings| Service::new(settings.into())),
                 domains: config.isolation.domain_lookup.as_ref().map(|settings| Service::new(settings.into())),
                 custom: config.isolation.custom_resolver.as_ref().map(|settings| Service::new(settings.into())),
+                usage: config
+                    .quotas
+                    .0
+                    .iter()
+                    .filter_map(|quota| {
+                        let source = quota.check_usage.as_ref()?.source(quota);
+                        Some((quota.quota_key.clone(), Service::new(source)))
+                    })
+                    .collect(),
             },
             snapshot: config.lookup_tenant.as_ref().and_then(|settings| settings.snapshot.clone()).map(Snapshot::new),
             memory: Cache::new(MEMORY_ENTRIES),
@@ -186,7 +227,7 @@ impl Directory {
         if let (Key::Tenant(name), Some(snapshot)) = (key, &self.snapshot) {
             match snapshot.covers(name, self.memory.get(key), service, now, host) {
                 Covered::Held(held) => {
-                    let lookup = (&held.found).into();
+                    let lookup = held.lookup();
                     let same = |own: &Held| own.version == held.version && own.asked_at == held.asked_at;
                     if !self.memory.get(key).is_some_and(same) {
                         self.memory.insert(key.clone(), held);
@@ -198,8 +239,8 @@ impl Directory {
             }
         }
         let held = match self.memory.get(key) {
-            Some(held) if held.is_fresh(&service.source, now) => {
-                let lookup = (&held.found).into();
+            Some(held) if held.is_fresh(&service.source, now) && held.is_of(asker.since) => {
+                let lookup = held.lookup();
                 // One that is in use is asked for before it is due, so that nobody waits for it.
                 if held.age(now) >= refresh_age(&service.source)
                     && !self.calls.contains_key(key)
@@ -212,17 +253,18 @@ impl Directory {
                         }
                         _ => {
                             let call = ask(service, key, asker, host);
-                            self.take_off(call, key, now, Vec::new());
+                            self.take_off(call, key, now, asker.mark, Vec::new());
                         }
                     }
                 }
                 return lookup;
             }
             _ => youngest(&self.memory, self.snapshot.as_ref(), service, key, host, now)
+                .filter(|held| held.is_of(asker.since))
                 .inspect(|held| self.memory.insert(key.clone(), held.clone())),
         };
         if let Some(held) = held.as_ref().filter(|held| held.is_fresh(&service.source, now)) {
-            return (&held.found).into();
+            return held.lookup();
         }
         if held.is_none() && self.unknown.get(key).is_some_and(|asked_at| age(*asked_at, now) < service.source.negative)
         {
@@ -235,21 +277,19 @@ impl Directory {
         let may = service.may_ask(held.is_some(), now);
         if may == May::Ask && !is_held_back(&self.held_back, key, now) {
             let call = ask(service, key, asker, host);
-            self.take_off(call, key, now, vec![asker.id]);
+            self.take_off(call, key, now, asker.mark, vec![asker.id]);
             return Lookup::Waiting;
         }
         match held {
             // That too many questions are under way says nothing of the service, so nothing old may serve for it.
-            Some(held) if may != May::NotWhileBusy && held.may_serve_stale(&service.source, now) => {
-                (&held.found).into()
-            }
+            Some(held) if may != May::NotWhileBusy && held.may_serve_stale(&service.source, now) => held.lookup(),
             _ => Lookup::Unavailable(service.source.on_error),
         }
     }
 
-    fn take_off(&mut self, call: CallId, key: &Key, asked_at: SystemTime, waiting: Vec<RequestId>) {
+    fn take_off(&mut self, call: CallId, key: &Key, asked_at: SystemTime, mark: u64, waiting: Vec<RequestId>) {
         self.calls.insert(key.clone(), call);
-        self.flights.insert(call, Flight { key: key.clone(), asked_at, waiting });
+        self.flights.insert(call, Flight { key: key.clone(), asked_at, mark, waiting });
     }
 
     /// Does what is due without any request. To be called at the start, and about once a second.
@@ -266,7 +306,7 @@ impl Directory {
 
     /// Takes a callout's answer; `None` if it isn't one of this directory's.
     pub fn land(&mut self, call: CallId, answer: Answer, host: &dyn Host) -> Option<Landed> {
-        let Flight { key, asked_at, waiting } = self.flights.remove(&call)?;
+        let Flight { key, asked_at, mark, waiting } = self.flights.remove(&call)?;
         self.calls.remove(&key);
         let service = self.services.of(&key)?;
         let shared_key = service.shared_key(&key);
@@ -279,8 +319,8 @@ impl Directory {
 
         let (lookup, fault) = match answer {
             Ok(Some(found)) => {
-                let lookup = Lookup::from(&found);
-                let held = Held { asked_at, found, generation: 0, version: 0 };
+                let held = Held { asked_at, found: found.with_mark(mark), generation: 0, version: 0 };
+                let lookup = held.lookup();
                 // An answer on its way for long doesn't take the place of one that was asked for later.
                 let is_older = |other: &Held| other.age(now) < held.age(now);
                 if let Some(shared_key) =
@@ -311,7 +351,7 @@ impl Directory {
                 }
                 let held = youngest(&self.memory, self.snapshot.as_ref(), service, &key, host, now);
                 let stale = held.filter(|held| held.may_serve_stale(&service.source, now)).map(|held| {
-                    let lookup = Lookup::from(&held.found);
+                    let lookup = held.lookup();
                     self.memory.insert(key.clone(), held);
                     lookup
                 });
@@ -362,7 +402,10 @@ fn ask(service: &mut Service, key: &Key, asker: Asker<'_>, host: &dyn Host) -> C
     host.call(Callout {
         cluster: service.source.cluster.clone(),
         path: service.source.path.fill(key.name()),
-        body: asker.question.filter(|_| matches!(key, Key::Custom(_))).map(<[u8]>::to_vec),
+        body: match (key, asker.question) {
+            (Key::Custom(_), Some(question)) => Body::Json(question.to_vec()),
+            _ => Body::None,
+        },
         headers: asker.trace.to_vec(),
         timeout: service.source.timeout,
         answer_limit: MAX_ANSWER_BYTES,

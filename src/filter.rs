@@ -10,15 +10,18 @@ use serde_json::Value;
 
 pub use self::headers::HeaderEdit;
 use self::headers::{Rewrite, forged, owned, remove_forged, trace};
-use crate::config::{Agreement, Config, DataModel, Faults, HeaderName, Jwks, OnError, Resolution, header_value};
-use crate::denial::Denial;
+use crate::config::{
+    Agreement, Config, DataModel, Faults, HeaderName, Jwks, OnError, RateLimitWhen, Resolution, header_value,
+};
+use crate::denial::{Denial, QuotaExceeded, RETRY_AFTER_SECONDS};
 use crate::directory::{Asker, Directory, Key, Lookup};
 use crate::host::{Answer, CallId, Host, RequestId};
 use crate::jwt::{KeySet, Presented, TokenFault, Tokens, tenant_in_metadata};
 use crate::key_source::{Age, KeySource};
+use crate::quota::{Exceeded, Metered, Metering, Meters, fields, seconds_left, unix_seconds};
 use crate::request::Head;
 use crate::resolve::{Claim, claim};
-use crate::tenant::{Status, Tenant};
+use crate::tenant::{Identifier, Status, Tenant};
 
 /// What happens with a request next.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +43,8 @@ pub struct Forwarding {
     pub tenant: Option<Rc<Tenant>>,
     /// The changes to its headers, each name at most once.
     pub edits: Vec<HeaderEdit>,
+    /// What its quotas have to report.
+    pub events: Vec<Event>,
 }
 
 /// A request that is refused.
@@ -49,6 +54,30 @@ pub struct Refusal {
     pub denial: Denial,
     /// Its tenant, where the directory knows it.
     pub tenant: Option<Rc<Tenant>>,
+    /// What its quotas have to report.
+    pub events: Vec<Event>,
+}
+
+/// What a quota has to report of a request, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// The quota.
+    pub quota_key: Identifier,
+    /// What has happened.
+    pub what: Happening,
+}
+
+/// What has happened with a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Happening {
+    /// It has refused the request.
+    Refused,
+    /// It would have refused the request, if it enforced.
+    Shadowed,
+    /// Nobody could say whether it has room.
+    Unavailable,
+    /// So many percent of it are used.
+    Reached(u64),
 }
 
 /// Why a request goes on to the service.
@@ -90,6 +119,9 @@ pub struct Filter {
     /// Where keys come from, if from a URL.
     key_source: Option<KeySource>,
     waiting: HashMap<RequestId, Pending>,
+    meters: Meters,
+    /// Requests that went on, and whose response or end has to do with a quota.
+    metered: HashMap<RequestId, Metered>,
 }
 
 /// A request on its way to a verdict.
@@ -102,7 +134,16 @@ struct Pending {
     trace: Vec<(&'static str, Vec<u8>)>,
     /// What the team's own resolver is asked.
     question: Option<Vec<u8>>,
+    /// What the application said of usages that the request has waited for.
+    usages: Vec<(Key, Lookup)>,
+    /// How often it has waited for a quota.
+    waits: u32,
 }
+
+/// How often a request waits for a quota at most. Each wait has a bound of its own, and mostly one is enough.
+const MOST_WAITS: u32 = 16;
+/// The header that tells the service of quotas that are nearly used up.
+const WARNING: &str = "x-tenant-quota-warning";
 
 /// What has become of one strategy's claim.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,28 +172,68 @@ enum State {
 
 impl Filter {
     /// A filter that has seen no request yet. `environment` gives the VM's environment variables, where a secret is kept.
-    pub fn new(config: Config, environment: impl FnOnce(&str) -> Option<String>) -> Result<Self, Faults> {
-        let owned = owned(&config);
+    pub fn new(config: Config, environment: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
+        let owned = owned(&config, WARNING);
         let isolation = &config.isolation;
         let directory = Directory::new(&config);
         let jwt = isolation.jwt.as_ref().filter(|jwt| jwt.envoy_metadata.is_none() && isolation.uses(Resolution::Jwt));
-        let tokens = jwt.map(|jwt| Tokens::new(jwt, &isolation.jwt_claim, environment)).transpose()?;
+        let tokens = jwt.map(|jwt| Tokens::new(jwt, &isolation.jwt_claim, &environment)).transpose()?;
+        let meters = Meters::new(&config, &environment)?;
         let key_source = match jwt.and_then(|jwt| jwt.jwks.as_ref()) {
             Some(Jwks::Remote(remote)) => Some(KeySource::new(remote.clone())),
             Some(Jwks::Inline(_)) | None => None,
         };
-        Ok(Self { config, owned, directory, tokens, key_source, waiting: HashMap::new() })
+        Ok(Self {
+            config,
+            owned,
+            directory,
+            tokens,
+            key_source,
+            waiting: HashMap::new(),
+            meters,
+            metered: HashMap::new(),
+        })
     }
 
-    /// Does what is due without any request. To be called at the start, and about once a second; gives what to log.
-    pub fn tick(&mut self, host: &dyn Host) -> Option<String> {
+    /// Does what is due without any request. To be called at the start, and about once a second; gives what happens with requests
+    /// whose wait is over, and what to log.
+    pub fn tick(&mut self, host: &dyn Host) -> (Vec<(RequestId, Step)>, Option<String>) {
         self.directory.tick(host);
-        let (source, tokens) = (self.key_source.as_mut()?, self.tokens.as_mut()?);
+        let awake = self.meters.tick(host);
+        let steps = self.wake(awake, host, |_| {});
+        let (Some(source), Some(tokens)) = (&mut self.key_source, &mut self.tokens) else { return (steps, None) };
         if source.tick(host) == Age::Good {
-            return None;
+            return (steps, None);
         }
         tokens.set_keys(KeySet::default());
-        Some("the keys for tokens are too old to be believed: their source has given no answer for too long".to_owned())
+        let fault = "the keys for tokens are too old to be believed: their source has given no answer for too long";
+        (steps, Some(fault.to_owned()))
+    }
+
+    /// Takes a letter of another worker, and gives what happens with each request whose wait is over.
+    pub fn letter(&mut self, letter: &[u8], host: &dyn Host) -> Vec<(RequestId, Step)> {
+        let awake = self.meters.letter(letter, host);
+        self.wake(awake, host, |_| {})
+    }
+
+    /// Takes the headers of a response, which `header` gives by name, and gives those to add to it.
+    pub fn response(
+        &mut self,
+        id: RequestId,
+        header: &dyn Fn(&str) -> Option<Vec<u8>>,
+        host: &dyn Host,
+    ) -> Vec<(&'static str, String)> {
+        let Some(metered) = self.metered.get_mut(&id) else { return Vec::new() };
+        self.meters.settle(metered, header, host);
+        match self.config.rate_limit_headers.when {
+            RateLimitWhen::Refused => Vec::new(),
+            RateLimitWhen::All => fields(self.config.rate_limit_headers.style, &metered.standings, unix_seconds(host)),
+        }
+    }
+
+    /// Gives back to the other workers what this one holds, at the end of its configuration.
+    pub fn close(&mut self, host: &dyn Host) {
+        self.meters.close(host);
     }
 
     /// Judges a request by its headers.
@@ -185,6 +266,8 @@ impl Filter {
             rewrite: Rewrite::new(&self.config.isolation, head),
             trace: trace(head),
             question,
+            usages: Vec::new(),
+            waits: 0,
         };
         let step = self.advance(id, &mut pending, host);
         if step == Step::Wait {
@@ -201,9 +284,12 @@ impl Filter {
             if let (Some(tokens), Some(keys)) = (&mut self.tokens, landed.keys) {
                 tokens.set_keys(keys);
             }
-            let steps = self.wake(landed.waiting, host, |state| {
-                if let State::AwaitsKeys(token) = state {
-                    *state = if came { State::Token(std::mem::take(token)) } else { State::Unavailable(OnError::Deny) };
+            let steps = self.wake(landed.waiting, host, |pending| {
+                for (_, state) in &mut pending.claims {
+                    if let State::AwaitsKeys(token) = state {
+                        let token = std::mem::take(token);
+                        *state = if came { State::Token(token) } else { State::Unavailable(OnError::Deny) };
+                    }
                 }
             });
             return (steps, faults);
@@ -211,27 +297,35 @@ impl Filter {
         if let Some(faults) = self.directory.land_page(call, &answer, host) {
             return (Vec::new(), faults);
         }
+        if let Some((awake, fault)) = self.meters.land(call, &answer, host) {
+            return (self.wake(awake, host, |_| {}), fault.into_iter().collect());
+        }
         let Some(landed) = self.directory.land(call, answer, host) else { return (Vec::new(), Vec::new()) };
-        let steps = self.wake(landed.waiting, host, |state| {
-            if *state == State::Waiting(landed.key.clone()) {
-                *state = State::from_lookup(landed.key.clone(), landed.lookup.clone());
+        let steps = self.wake(landed.waiting, host, |pending| {
+            if matches!(landed.key, Key::Usage(..)) {
+                pending.usages.push((landed.key.clone(), landed.lookup.clone()));
+            }
+            for (_, state) in &mut pending.claims {
+                if *state == State::Waiting(landed.key.clone()) {
+                    *state = State::from_lookup(landed.key.clone(), landed.lookup.clone());
+                }
             }
         });
         (steps, landed.fault.map(|why| format!("{} {why}", landed.key)).into_iter().collect())
     }
 
-    /// Goes on with requests whose wait is over, after `change` has told each of their claims what has come.
+    /// Goes on with requests whose wait is over, after `change` has told each what has come.
     fn wake(
         &mut self,
         waiting: Vec<RequestId>,
         host: &dyn Host,
-        change: impl Fn(&mut State),
+        change: impl Fn(&mut Pending),
     ) -> Vec<(RequestId, Step)> {
         let mut steps = Vec::new();
         for id in waiting {
             // A request that has ended meanwhile waits for nothing.
             let Some(mut pending) = self.waiting.remove(&id) else { continue };
-            pending.claims.iter_mut().for_each(|(_, state)| change(state));
+            change(&mut pending);
             match self.advance(id, &mut pending, host) {
                 Step::Wait => {
                     self.waiting.insert(id, pending);
@@ -243,8 +337,11 @@ impl Filter {
     }
 
     /// Forgets a request that has ended.
-    pub fn end(&mut self, id: RequestId) {
+    pub fn end(&mut self, id: RequestId, host: &dyn Host) {
         self.waiting.remove(&id);
+        if let Some(metered) = self.metered.remove(&id) {
+            self.meters.release(&metered, host);
+        }
     }
 
     /// Whether a request waits for a lookup.
@@ -275,7 +372,7 @@ impl Filter {
     /// The first strategy that answers decides. One that can't tell yet, or at all, is never passed over.
     fn first(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
         let Pending { claims, trace, question, .. } = pending;
-        let asker = Asker { id, trace, question: question.as_deref() };
+        let asker = Asker { question: question.as_deref(), ..Asker::new(id, trace) };
         for (strategy, state) in claims {
             self.look_up(state, asker, host);
             match state {
@@ -287,7 +384,7 @@ impl Filter {
                 State::Unavailable(on_error) => return unavailable(*on_error, &mut pending.forged),
                 State::Tenant(tenant) => {
                     let tenant = Rc::clone(tenant);
-                    return self.judge(tenant, pending);
+                    return self.judge(id, tenant, pending, host);
                 }
             }
         }
@@ -304,7 +401,7 @@ impl Filter {
         if unanimous && let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Absent) {
             return refuse(no_answer(*strategy));
         }
-        let asker = Asker { id, trace: &pending.trace, question: pending.question.as_deref() };
+        let asker = Asker { question: pending.question.as_deref(), ..Asker::new(id, &pending.trace) };
         for (_, state) in &mut pending.claims {
             self.look_up(state, asker, host);
         }
@@ -336,7 +433,7 @@ impl Filter {
             return unavailable(any, &mut pending.forged);
         }
         match tenant {
-            Some(tenant) => self.judge(tenant, pending),
+            Some(tenant) => self.judge(id, tenant, pending, host),
             None => self.no_tenant(pending),
         }
     }
@@ -379,19 +476,73 @@ impl Filter {
         }
     }
 
-    fn judge(&self, tenant: Rc<Tenant>, pending: &mut Pending) -> Step {
-        match tenant.status {
-            Status::Active => {}
-            Status::Suspended => {
-                return Step::Deny(Refusal {
-                    denial: Denial::TenantSuspended(tenant.id.clone()),
-                    tenant: Some(tenant),
-                });
+    fn judge(&mut self, id: RequestId, tenant: Rc<Tenant>, pending: &mut Pending, host: &dyn Host) -> Step {
+        let denial = match tenant.status {
+            Status::Active => None,
+            Status::Suspended => Some(Denial::TenantSuspended(tenant.id.clone())),
+            Status::Inactive => Some(Denial::TenantInactive(tenant.id.clone())),
+        };
+        if let Some(denial) = denial {
+            return Step::Deny(Refusal { denial, tenant: Some(tenant), events: Vec::new() });
+        }
+        if self.meters.is_empty() {
+            return self.forward(tenant, &Metered::default(), pending);
+        }
+        match self.meter(id, &tenant, pending, host) {
+            Ok(metered) => {
+                let step = self.forward(tenant, &metered, pending);
+                if self.config.rate_limit_headers.tells_all() || self.meters.follows(&metered) {
+                    self.metered.insert(id, metered);
+                }
+                step
             }
-            Status::Inactive => {
-                return Step::Deny(Refusal { denial: Denial::TenantInactive(tenant.id.clone()), tenant: Some(tenant) });
+            Err(step) => step,
+        }
+    }
+
+    /// Counts a request of a tenant that may be served.
+    fn meter(
+        &mut self,
+        id: RequestId,
+        tenant: &Rc<Tenant>,
+        pending: &mut Pending,
+        host: &dyn Host,
+    ) -> Result<Metered, Step> {
+        let asker = Asker::new(id, &pending.trace);
+        let refuse = |denial, quota_key, what| {
+            let events = vec![Event { quota_key, what }];
+            Err(Step::Deny(Refusal { denial, tenant: Some(Rc::clone(tenant)), events }))
+        };
+        match self.meters.meter(asker, tenant, &pending.usages, &mut self.directory, host) {
+            Metering::Pass(metered) => Ok(metered),
+            Metering::Wait if pending.waits < MOST_WAITS => {
+                pending.waits = pending.waits.saturating_add(1);
+                Err(Step::Wait)
+            }
+            Metering::Wait => Err(Step::Deny(Refusal {
+                denial: Denial::QuotaUnavailable,
+                tenant: Some(Rc::clone(tenant)),
+                events: Vec::new(),
+            })),
+            Metering::NoAnswer(key) => refuse(Denial::QuotaUnavailable, key, Happening::Unavailable),
+            Metering::Exceeded(Exceeded { quota_key, standing, standings }) => {
+                let now = unix_seconds(host);
+                let denial = QuotaExceeded {
+                    tenant: tenant.id.clone(),
+                    quota_key: quota_key.clone(),
+                    limit: standing.limit,
+                    usage: standing.used,
+                    resets_at: standing.resets_at,
+                    retry_after: seconds_left(&standing, now).unwrap_or(RETRY_AFTER_SECONDS),
+                    fields: fields(self.config.rate_limit_headers.style, &standings, now),
+                };
+                refuse(Denial::QuotaExceeded(Box::new(denial)), quota_key, Happening::Refused)
             }
         }
+    }
+
+    /// Lets a request of a tenant go on.
+    fn forward(&self, tenant: Rc<Tenant>, metered: &Metered, pending: &mut Pending) -> Step {
         let mut edits: Vec<HeaderEdit> = Vec::new();
         for (name, field) in &self.config.forward.0 {
             let value = if field.is_data_model() { self.data_model(&tenant) } else { field.of(&tenant).cloned() };
@@ -405,8 +556,18 @@ impl Filter {
             *strategy == Resolution::Path && matches!(state, State::Tenant(named) if named.id == tenant.id)
         });
         pending.rewrite.edits(by_path, &mut edits);
+        if !metered.warnings.is_empty() {
+            let warnings: Vec<String> =
+                metered.warnings.iter().map(|(key, percent)| format!("{key}={percent}")).collect();
+            edits.push(HeaderEdit::Set(WARNING.to_owned(), warnings.join(", ").into_bytes()));
+        }
         remove_forged(&mut pending.forged, &mut edits);
-        Step::Forward(Forwarding { decision: Decision::Allow, tenant: Some(tenant), edits })
+        let event = |key: &Identifier, what| Event { quota_key: key.clone(), what };
+        let mut events: Vec<Event> =
+            metered.warnings.iter().map(|(key, percent)| event(key, Happening::Reached(*percent))).collect();
+        events.extend(metered.shadowed.iter().map(|key| event(key, Happening::Shadowed)));
+        events.extend(metered.unanswered.iter().map(|key| event(key, Happening::Unavailable)));
+        Step::Forward(Forwarding { decision: Decision::Allow, tenant: Some(tenant), edits, events })
     }
 
     /// The data model that holds for a tenant: its own under `hybrid`, else the configured one.
@@ -430,7 +591,7 @@ impl Filter {
         let mut edits = Vec::new();
         pending.rewrite.edits(false, &mut edits);
         remove_forged(&mut pending.forged, &mut edits);
-        Step::Forward(Forwarding { decision: Decision::NoTenant, tenant: None, edits })
+        Step::Forward(Forwarding { decision: Decision::NoTenant, tenant: None, edits, events: Vec::new() })
     }
 }
 
@@ -445,6 +606,8 @@ impl State {
             (Lookup::Unknown, key) => Self::Unknown(key),
             (Lookup::Unavailable(on_error), _) => Self::Unavailable(on_error),
             (Lookup::Waiting, key) => Self::Waiting(key),
+            // Nobody looks a usage up to find a tenant.
+            (Lookup::Usage(_), key) => Self::Unknown(key),
         }
     }
 }
@@ -460,12 +623,12 @@ fn no_answer(strategy: Resolution) -> Denial {
 fn not_found(key: &Key) -> Denial {
     match key {
         Key::Tenant(identifier) => Denial::TenantNotFound(Some(identifier.clone())),
-        Key::Domain(_) | Key::Custom(_) => Denial::TenantNotFound(None),
+        Key::Domain(_) | Key::Custom(_) | Key::Usage(..) => Denial::TenantNotFound(None),
     }
 }
 
 fn refuse(denial: Denial) -> Step {
-    Step::Deny(Refusal { denial, tenant: None })
+    Step::Deny(Refusal { denial, tenant: None, events: Vec::new() })
 }
 
 fn unavailable(on_error: OnError, forged: &mut Vec<Vec<u8>>) -> Step {
@@ -479,5 +642,5 @@ fn unavailable(on_error: OnError, forged: &mut Vec<Vec<u8>>) -> Step {
 fn pass(decision: Decision, mut forged: Vec<Vec<u8>>) -> Step {
     let mut edits = Vec::new();
     remove_forged(&mut forged, &mut edits);
-    Step::Forward(Forwarding { decision, tenant: None, edits })
+    Step::Forward(Forwarding { decision, tenant: None, edits, events: Vec::new() })
 }

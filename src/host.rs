@@ -12,15 +12,34 @@ pub struct RequestId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallId(pub u64);
 
-/// A question to another service over HTTP: a GET, or with a body a POST of JSON.
+/// The address of a worker of this proxy: of one configuration of the filter in one thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u32);
+
+/// Which of the values that were held under a key it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub u32);
+
+/// What a question to another service carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing: a GET.
+    None,
+    /// JSON: a POST.
+    Json(Vec<u8>),
+    /// A message to a gRPC method, whose path is `/package.Service/Method`. The reply's message comes as a body with status 200.
+    Grpc(Vec<u8>),
+}
+
+/// A question to another service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callout {
     /// The Envoy cluster to ask.
     pub cluster: String,
     /// The request target.
     pub path: String,
-    /// JSON to post.
-    pub body: Option<Vec<u8>>,
+    /// What it carries.
+    pub body: Body,
     /// Headers beside the method, path and authority: the trace of the request that asks.
     pub headers: Vec<(&'static str, Vec<u8>)>,
     /// The bound on the wait.
@@ -53,14 +72,33 @@ pub trait Host: Signatures {
     /// The time.
     fn now(&self) -> SystemTime;
 
+    /// The time since some moment that is the same for all workers of this proxy. Nobody sets this clock.
+    fn monotonic(&self) -> Duration;
+
     /// What all workers of this proxy hold under a key.
     fn shared(&self, key: &str) -> Option<Vec<u8>>;
 
     /// Holds a value under a key for all workers, or forgets it. Another worker's value is overwritten.
     fn set_shared(&self, key: &str, value: Option<&[u8]>);
 
+    /// What all workers hold under a key, and the version to name where it is to be replaced.
+    fn shared_version(&self, key: &str) -> (Option<Vec<u8>>, Version);
+
+    /// Holds a value under a key for all workers where what is held there still has that version; whether it had.
+    fn replace_shared(&self, key: &str, new: &[u8], version: Version) -> bool;
+
     /// Holds a value under a key for all workers where what is held there still is `old`; whether it was.
-    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool;
+    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool {
+        let (held, version) = self.shared_version(key);
+        held.as_deref() == old && self.replace_shared(key, new, version)
+    }
+
+    /// The address of this worker, for letters of the others.
+    fn worker(&self) -> WorkerId;
+
+    /// Sends a letter to a worker; it comes through [`Filter::letter`](crate::filter::Filter::letter). Whether it is on its way:
+    /// one to a worker that is gone isn't, or is lost.
+    fn post(&self, to: WorkerId, letter: &[u8]) -> bool;
 
     /// A value of Envoy's own about a request: a property, by its path.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;

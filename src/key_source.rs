@@ -7,7 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::config::RemoteJwks;
-use crate::host::{Answer, CallId, Callout, Host, RequestId};
+use crate::host::{Answer, Body, CallId, Callout, Host, RequestId};
 use crate::jwt::{KeySet, MAX_KEY_SET_BYTES};
 
 /// How far apart two questions are, at least.
@@ -127,7 +127,7 @@ impl KeySource {
         let call = host.call(Callout {
             cluster: self.remote.cluster.clone(),
             path: self.remote.path.clone(),
-            body: None,
+            body: Body::None,
             headers: Vec::new(),
             timeout: self.remote.timeout,
             answer_limit: MAX_KEY_SET_BYTES,

@@ -9,8 +9,8 @@
 //! gives a token, which [`jwt`] believes or refuses by keys that [`key_source`] fetches in time;
 //! [`directory`] turns that into a tenant, from the inline list, this worker's memory, what all workers share, or a callout.
 //! While a callout is under way the request waits; its answer wakes every request that waits for it. Then the filter judges:
-//! do the strategies agree, is the tenant known and active? A request that passes goes on with a list of header changes. One
-//! that doesn't gets a [`denial`], which keeps what the client is told apart from what only the log is told.
+//! do the strategies agree, is the tenant known and active? Then [`quota`] counts the request, in every quota or in none. A
+//! request that passes goes on with a list of header changes. One that doesn't gets a [`denial`], which keeps what the client is told apart from what only the log is told.
 //!
 //! Nothing on this way has an effect of its own: verdicts are returned values, and `wasm` carries them out. What has to be
 //! answered in the middle of a decision stands behind one small trait, [`host::Host`]. So the same core runs in Envoy, in the
@@ -21,18 +21,19 @@
 //! 1. [`config`], the plugin's configuration, or every fault of it.
 //! 2. [`request`], header bytes → host, path, query.
 //! 3. [`tenant`], identifiers, and tenants as the directory describes them.
-//! 4. [`calendar`], the periods of quotas by the clocks of a time zone.
+//! 4. [`calendar`], periods and time zones; [`protobuf`], Envoy's wire format.
 //! 5. [`resolve`], the strategies.
 //! 6. [`jwt`] and [`key_source`], tokens → what they say, and the keys to believe them by.
-//! 7. [`directory`], identifier or domain → tenant.
-//! 8. [`denial`], refusals.
-//! 9. [`filter`], the conductor.
-//! 10. [`host`], what the conductor needs of the proxy.
-//! 11. `wasm`, the proxy.
+//! 7. [`directory`], identifier or domain → tenant, tenant → usage.
+//! 8. [`quota`], limits, counting, leases.
+//! 9. [`denial`], refusals.
+//! 10. [`filter`], the conductor.
+//! 11. [`host`], what the conductor needs of the proxy.
+//! 12. `wasm`, the proxy.
 //!
-//! Dependencies point down: `wasm → filter → directory, resolve, key_source → denial, config, jwt → calendar, request, tenant`.
-//! Inline keys are read with the configuration, so `config` and `jwt` know each other. Only `filter`, `directory` and
-//! `key_source` see `Host`.
+//! Dependencies point down: `wasm → filter → quota → directory, resolve, key_source → denial, config, jwt → request, tenant,
+//! calendar`. Inline keys are read with the configuration, so `config` and `jwt` know each other. Only `filter`, `quota`,
+//! `directory` and `key_source` see `Host`.
 
 pub mod calendar;
 pub mod config;
@@ -42,6 +43,8 @@ pub mod filter;
 pub mod host;
 pub mod jwt;
 pub mod key_source;
+pub mod protobuf;
+pub mod quota;
 pub mod request;
 pub mod resolve;
 pub mod tenant;

@@ -6,7 +6,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use log::{debug, error, warn};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -14,9 +14,10 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 
 use self::hostcalls::{Buffer, Map, Metric};
 use crate::config::{Config, header_value};
-use crate::filter::{Filter, HeaderEdit, Step};
-use crate::host::{Answer, CallId, Callout, Host, RequestId};
+use crate::filter::{Event, Filter, Happening, HeaderEdit, Step};
+use crate::host::{Answer, Body, CallId, Callout, Host, RequestId, Version, WorkerId};
 use crate::jwt::Signatures;
+use crate::protobuf::push_bytes;
 use crate::request::{Head, header_pairs};
 use crate::tenant::Tenant;
 
@@ -39,6 +40,8 @@ struct Worker {
     decisions: RefCell<HashMap<&'static str, Option<u32>>>,
     /// Envoy's counter of answers that are none.
     faults: OnceCell<Option<u32>>,
+    /// Envoy's counters of what quotas have to report.
+    events: RefCell<HashMap<Event, Option<u32>>>,
 }
 
 /// The root context: one for each configuration of the filter in each worker.
@@ -82,6 +85,28 @@ impl Context for Root {
         self.worker.host.record_duration(&sent);
         self.land(sent.call, answer(headers, body_size, sent.answer_limit));
     }
+
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
+        let Some(sent) = self.worker.host.sent.borrow_mut().remove(&token) else { return };
+        self.worker.host.record_duration(&sent);
+        let answer = match status {
+            0 if size > sent.answer_limit => Answer::TooLarge,
+            0 => Answer::Reply { status: 200, body: hostcalls::buffer(Buffer::GrpcMessage, size).unwrap_or_default() },
+            4 => Answer::Failed { why: "gRPC status 4, it took too long" },
+            8 => Answer::Failed { why: "gRPC status 8, it has too much to do" },
+            12 => Answer::Failed { why: "gRPC status 12, it has no such method" },
+            14 => Answer::Failed { why: "gRPC status 14, it can't be reached" },
+            _ => Answer::Failed { why: "a gRPC status that is an error" },
+        };
+        self.land(sent.call, answer);
+    }
+
+    fn on_done(&mut self) -> bool {
+        if let Some(filter) = &mut *self.worker.filter.borrow_mut() {
+            filter.close(&self.worker.host);
+        }
+        true
+    }
 }
 
 impl RootContext for Root {
@@ -106,14 +131,30 @@ impl RootContext for Root {
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
-        while hostcalls::dequeue(queue) {}
+        while let Some(letter) = hostcalls::dequeue(queue) {
+            // An empty one is our own, which says that a callout is to be sent.
+            if !letter.is_empty() {
+                let steps = match &mut *self.worker.filter.borrow_mut() {
+                    Some(filter) => filter.letter(&letter, &self.worker.host),
+                    None => Vec::new(),
+                };
+                self.perform_all(steps);
+            }
+        }
         self.send_callouts();
     }
 
     fn on_tick(&mut self) {
         hostcalls::set_tick_period(TICK_MILLISECONDS);
         log::set_max_level(hostcalls::log_level());
-        self.worker.tick();
+        let (steps, fault) = match &mut *self.worker.filter.borrow_mut() {
+            Some(filter) => filter.tick(&self.worker.host),
+            None => (Vec::new(), None),
+        };
+        if let Some(fault) = fault {
+            warn!("tenancy: {fault}");
+        }
+        self.perform_all(steps);
         self.send_callouts();
     }
 
@@ -147,6 +188,11 @@ impl Root {
                 hostcalls::increment(*metric);
             }
         }
+        self.perform_all(steps);
+    }
+
+    /// Carries out steps on requests that waited.
+    fn perform_all(&self, steps: Vec<(RequestId, Step)>) {
         for (id, step) in steps {
             // A request that is gone has no context, and what follows would act on the one before it.
             if hostcalls::set_effective_context(id.0) && self.worker.perform(step) == Action::Continue {
@@ -179,7 +225,7 @@ fn answer(headers: usize, body_size: usize, limit: usize) -> Answer {
 impl Context for Request {
     fn on_done(&mut self) -> bool {
         if let Some(filter) = &mut *self.worker.filter.borrow_mut() {
-            filter.end(self.id);
+            filter.end(self.id, &self.worker.host);
         }
         true
     }
@@ -201,6 +247,11 @@ impl HttpContext for Request {
         self.worker.perform(step)
     }
 
+    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        self.response_headers();
+        Action::Continue
+    }
+
     fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
         self.hold()
     }
@@ -211,6 +262,17 @@ impl HttpContext for Request {
 }
 
 impl Request {
+    fn response_headers(&self) {
+        let header = |name: &str| hostcalls::header(Map::Response, name);
+        let fields = match &mut *self.worker.filter.borrow_mut() {
+            Some(filter) => filter.response(self.id, &header, &self.worker.host),
+            None => Vec::new(),
+        };
+        for (name, value) in fields {
+            hostcalls::add_response_header(name, &value);
+        }
+    }
+
     /// Where `allow_on_headers_stop_iteration` is set, a body arrives while the headers wait, and letting it go on would
     /// let the request go on, unjudged.
     fn hold(&self) -> Action {
@@ -222,19 +284,18 @@ impl Request {
 /// Answers a request that Envoy itself keeps from being judged with 500.
 fn refuse_unjudged(why: &str) -> Action {
     error!("tenancy: {why}");
-    hostcalls::send_local_response(500, "tenancy_internal_error", &[], "", 13);
+    hostcalls::send_local_response::<&str>(500, "tenancy_internal_error", &[], "", 13);
     Action::Pause
 }
 
 impl Worker {
     fn new() -> Self {
-        Self { filter: RefCell::new(None), host: Envoy::new(), decisions: RefCell::default(), faults: OnceCell::new() }
-    }
-
-    fn tick(&self) {
-        let fault = self.filter.borrow_mut().as_mut().and_then(|filter| filter.tick(&self.host));
-        if let Some(fault) = fault {
-            warn!("tenancy: {fault}");
+        Self {
+            filter: RefCell::new(None),
+            host: Envoy::new(),
+            decisions: RefCell::default(),
+            faults: OnceCell::new(),
+            events: RefCell::default(),
         }
     }
 
@@ -254,12 +315,14 @@ impl Worker {
                     }
                 }
                 self.record(forwarding.decision.as_str(), forwarding.tenant.as_deref());
+                self.count(&forwarding.events);
                 Action::Continue
             }
             Step::Deny(refusal) => {
                 let denial = &refusal.denial;
                 let details = denial.response_code_details();
                 self.record(details.strip_prefix("tenancy_").unwrap_or(details), refusal.tenant.as_deref());
+                self.count(&refusal.events);
                 let body = denial.body();
                 debug!("tenancy: refused: {body}");
                 hostcalls::send_local_response(
@@ -295,6 +358,28 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Counts what quotas have to report.
+    fn count(&self, events: &[Event]) {
+        for event in events {
+            let metric = *self.events.borrow_mut().entry(event.clone()).or_insert_with(|| {
+                // A dot would end the part of the name that Envoy's stats_tags take for the quota.
+                let quota = event.quota_key.as_str().replace('.', "_");
+                let what = match event.what {
+                    Happening::Refused => "refused".to_owned(),
+                    Happening::Shadowed => "shadowed".to_owned(),
+                    Happening::Unavailable => "unavailable".to_owned(),
+                    Happening::Reached(percent) => format!("reached_{percent}"),
+                };
+                hostcalls::define_metric(Metric::Counter, &format!("tenancy.quotas.quota.{quota}.{what}"))
+            });
+            if let Some(metric) = metric {
+                hostcalls::increment(metric);
+            }
+        }
+    }
+}
+
 impl Envoy {
     fn new() -> Self {
         Self {
@@ -319,9 +404,13 @@ impl Envoy {
     }
 
     fn send(&self, call: CallId, callout: &Callout) -> Result<(), &'static str> {
-        let body = callout.body.as_deref();
+        let (method, body) = match &callout.body {
+            Body::None => ("GET", None),
+            Body::Json(body) => ("POST", Some(body.as_slice())),
+            Body::Grpc(message) => return self.send_grpc(call, callout, message),
+        };
         let mut headers = vec![
-            (":method", if body.is_some() { "POST" } else { "GET" }),
+            (":method", method),
             (":path", callout.path.as_str()),
             (":authority", callout.cluster.as_str()),
             ("accept", "application/json"),
@@ -332,7 +421,40 @@ impl Envoy {
         // The SDK takes header values as text; a trace header that isn't text is nobody's trace.
         headers
             .extend(callout.headers.iter().filter_map(|(name, value)| Some((*name, std::str::from_utf8(value).ok()?))));
-        match proxy_wasm::hostcalls::dispatch_http_call(&callout.cluster, headers, body, Vec::new(), callout.timeout) {
+        let sent =
+            proxy_wasm::hostcalls::dispatch_http_call(&callout.cluster, headers, body, Vec::new(), callout.timeout);
+        self.note_sent(call, callout, sent)
+    }
+
+    fn send_grpc(&self, call: CallId, callout: &Callout, message: &[u8]) -> Result<(), &'static str> {
+        let Some((service, method)) = callout.path.trim_start_matches('/').split_once('/') else {
+            return Err("no gRPC method");
+        };
+        let metadata = callout.headers.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+        // Envoy takes a GrpcService here: envoy_grpc = 1, and in it cluster_name = 1.
+        let mut envoy_grpc = Vec::new();
+        push_bytes(&mut envoy_grpc, 1, callout.cluster.as_bytes());
+        let mut target = Vec::new();
+        push_bytes(&mut target, 1, &envoy_grpc);
+        let Ok(target) = String::from_utf8(target) else { return Err("a cluster's name that is too long") };
+        let sent = proxy_wasm::hostcalls::dispatch_grpc_call(
+            &target,
+            service,
+            method,
+            metadata,
+            Some(message),
+            callout.timeout,
+        );
+        self.note_sent(call, callout, sent)
+    }
+
+    fn note_sent(
+        &self,
+        call: CallId,
+        callout: &Callout,
+        sent: Result<u32, proxy_wasm::types::Status>,
+    ) -> Result<(), &'static str> {
+        match sent {
             Ok(token) => {
                 let (cluster, at, answer_limit) = (callout.cluster.clone(), self.now(), callout.answer_limit);
                 self.sent.borrow_mut().insert(token, Sent { call, cluster, at, answer_limit });
@@ -364,9 +486,25 @@ impl Host for Envoy {
         hostcalls::set_shared_data(key, value.unwrap_or_default(), hostcalls::ANY_VERSION);
     }
 
-    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool {
+    fn monotonic(&self) -> Duration {
+        hostcalls::monotonic()
+    }
+
+    fn shared_version(&self, key: &str) -> (Option<Vec<u8>>, Version) {
         let (held, version) = hostcalls::shared_data_version(key);
-        held.as_deref() == old && hostcalls::set_shared_data(key, new, version)
+        (held, Version(version))
+    }
+
+    fn replace_shared(&self, key: &str, new: &[u8], version: Version) -> bool {
+        hostcalls::set_shared_data(key, new, version.0)
+    }
+
+    fn worker(&self) -> WorkerId {
+        WorkerId(self.queue.get().unwrap_or(u32::MAX))
+    }
+
+    fn post(&self, to: WorkerId, letter: &[u8]) -> bool {
+        hostcalls::enqueue(to.0, letter)
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
@@ -379,7 +517,7 @@ impl Host for Envoy {
         self.to_send.borrow_mut().push((call, callout));
         if let Some(queue) = self.queue.get() {
             // If that fails, the next tick sends it.
-            hostcalls::enqueue(queue);
+            hostcalls::enqueue(queue, &[]);
         }
         call
     }

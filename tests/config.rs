@@ -154,7 +154,64 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             ],
             true,
         ),
-        (with("/quotas", json!([])), vec!["quotas: is not in this version; it comes with quotas"], true),
+        (
+            with("/quotas", json!([{}, {"quotaKey": "a/b", "period": "fortnight", "limit": -1, "cost": 0, "warnAtPercent": [0]}])),
+            vec![
+                "quotas[0].quotaKey: is missing",
+                "quotas[0].period: is missing, expected one of: second, minute, hour, day, month, none",
+                "quotas[1].quotaKey: expected an identifier (1 to 128 characters of A-Z a-z 0-9 . _ -, not . or ..), found the string \"a/b\"",
+                "quotas[1].period: unknown period \"fortnight\", expected one of: second, minute, hour, day, month, none",
+                "quotas[1].limit: expected a whole number of 64 bits (as a string of digits above 2^53), {limit, period}, or null for no limit, found -1",
+                "quotas[1].cost: expected a whole number from 1, or {responseHeader: NAME}, found 0",
+                "quotas[1].warnAtPercent[0]: expected a whole number from 1 to 100, found 0",
+            ],
+            true,
+        ),
+        (
+            with(
+                "/quotas",
+                json!([
+                    {"quotaKey": "a", "period": "none", "timezone": "UTC", "count": {"rateLimit": {"cluster": "c", "domain": "d"}}},
+                    {"quotaKey": "b", "period": "day", "timezone": "Europe/Berlln", "count": {}, "mode": "dry"},
+                    {"quotaKey": "c", "count": "edge", "checkUsage": {"cluster": "c", "path": "/usage/{quotaKey}"}},
+                    {"quotaKey": "d", "period": "none", "cost": {"responseHeader": "x-cost"}, "count": "lease"},
+                ]),
+            ),
+            vec![
+                "quotas[0].timezone: means nothing without a period",
+                "quotas[0].count: must be edge for a level, or its service must be given as checkUsage",
+                "quotas[1].timezone: unknown time zone \"Europe/Berlln\", expected a name of the IANA time zone database; did you mean \"Europe/Berlin\"?",
+                "quotas[1].count: needs one of lease and rateLimit",
+                "quotas[1].mode: unknown mode \"dry\", expected one of: enforce, shadow",
+                "quotas[2].checkUsage.path: needs the placeholder {tenantId}",
+                "quotas[2].count: can't stand beside checkUsage, whose service counts",
+                "quotas[3].count: unknown way to count \"lease\", expected one of: edge, {lease: …}, {rateLimit: …}; did you mean \"{lease: …}\"?",
+                "quotas[3].cost: must be a number for a level: what it holds is given back, whatever a response says",
+            ],
+            true,
+        ),
+        (
+            with(
+                "/quotas",
+                json!([
+                    {"quotaKey": "a", "period": "day", "plans": {"free": {"limit": 1, "period": "none"}}},
+                    {"quotaKey": "a", "period": "day", "limit": {"limit": 7, "period": "hour"}},
+                ]),
+            ),
+            vec![
+                "quotas: a: a limit makes a level of what is counted by the calendar, or the reverse",
+                "quotas: a is the quotaKey of two quotas",
+            ],
+            false,
+        ),
+        (
+            with("/rateLimitHeaders", json!({"style": "old", "when": "never"})),
+            vec![
+                "rateLimitHeaders.style: unknown style \"old\", expected one of: draft, legacy, off",
+                "rateLimitHeaders.when: unknown when \"never\", expected one of: refused, all",
+            ],
+            true,
+        ),
         (
             with("/websocket", json!({})),
             vec!["websocket: is not in this version; it comes with WebSocket authentication by message"],
@@ -218,7 +275,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         ),
         (
             with("/a.b", json!(1)),
-            vec!["[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward"],
+            vec!["[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward, quotas, rateLimitHeaders"],
             true,
         ),
         (
@@ -266,7 +323,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             vec![
                 "tenants[0].id: expected an identifier (1 to 128 characters of A-Z a-z 0-9 . _ -, not . or ..), found the string \"a/b\"",
                 "tenants[1].slug: expected an identifier (1 to 128 characters of A-Z a-z 0-9 . _ -, not . or ..), found the string \"\"",
-                "tenants[1].staus: unknown key \"staus\", expected one of: id, slug, status, metadata, isolation; did you mean \"status\"?",
+                "tenants[1].staus: unknown key \"staus\", expected one of: id, slug, status, metadata, isolation, quotas; did you mean \"status\"?",
                 "tenants[2].id: is missing",
                 "tenants[3]: expected an object, found 7",
                 "tenants[4].metadata: expected an object, found a list",

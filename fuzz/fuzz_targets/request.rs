@@ -1,11 +1,11 @@
 //! Any bytes as a request's header map, in the form that Envoy hands over. No panic, and nothing forged goes on.
 #![no_main]
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use envoy_tenancy::config::Config;
 use envoy_tenancy::filter::{Filter, HeaderEdit, Step};
-use envoy_tenancy::host::{CallId, Callout, Host, RequestId};
+use envoy_tenancy::host::{Body, CallId, Callout, Host, RequestId, Version, WorkerId};
 use envoy_tenancy::jwt::Signatures;
 use envoy_tenancy::request::{Head, header_pairs};
 use libfuzzer_sys::fuzz_target;
@@ -20,7 +20,23 @@ impl Signatures for NoHost {
 }
 
 impl Host for NoHost {
-    fn swap_shared(&self, _key: &str, _old: Option<&[u8]>, _new: &[u8]) -> bool {
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn shared_version(&self, _key: &str) -> (Option<Vec<u8>>, Version) {
+        (None, Version(0))
+    }
+
+    fn replace_shared(&self, _key: &str, _new: &[u8], _version: Version) -> bool {
+        false
+    }
+
+    fn worker(&self) -> WorkerId {
+        WorkerId(1)
+    }
+
+    fn post(&self, _to: WorkerId, _letter: &[u8]) -> bool {
         false
     }
 
@@ -39,7 +55,7 @@ impl Host for NoHost {
     fn set_shared(&self, _key: &str, _value: Option<&[u8]>) {}
 
     fn call(&self, callout: Callout) -> CallId {
-        if callout.body.is_some() {
+        if callout.body != Body::None {
             return CallId(2);
         }
         let graphic = callout.path.bytes().all(|byte| byte.is_ascii_graphic());

@@ -8,7 +8,7 @@ use super::fields::HeaderName;
 use super::reader::{Faults, Node, Setting, Whole, choice, settings};
 
 /// A time in milliseconds that a callout may take: at least 1, because Envoy waits for ever on 0.
-type TimeoutMs = Whole<1, 60_000>;
+pub(super) type TimeoutMs = Whole<1, 60_000>;
 /// An age in seconds, at most a day.
 type AgeSeconds = Whole<0, 86_400>;
 
@@ -177,7 +177,7 @@ impl From<&CustomResolver> for Source {
         let cached = |seconds: u64| Duration::from_secs(if from.cache_seconds.is_some() { seconds } else { 0 });
         Self {
             cluster: from.cluster.clone(),
-            path: Template { before: from.path.0.clone(), after: String::new() },
+            path: Template::new(&from.path.0, ""),
             timeout: Duration::from_millis(from.timeout_ms.0),
             cache: cached(from.cache_seconds.map_or(0, |seconds| seconds.0)),
             stale: cached(from.stale_seconds.0),
@@ -196,6 +196,11 @@ pub struct Template {
 }
 
 impl Template {
+    /// A path by what stands before and after the placeholder.
+    pub(super) fn new(before: &str, after: &str) -> Self {
+        Self { before: before.to_owned(), after: after.to_owned() }
+    }
+
     /// The path with a name in the placeholder's place. Names are made of characters that a path carries as they are.
     pub fn fill(&self, name: &str) -> String {
         [&self.before, name, &self.after].concat()
@@ -206,7 +211,7 @@ impl Template {
         let sound = is_path(&text, node, faults);
         match text.split_once(placeholder) {
             Some((before, after)) if !before.contains(['{', '}']) && !after.contains(['{', '}']) => {
-                return sound.then(|| Self { before: before.to_owned(), after: after.to_owned() });
+                return sound.then(|| Self::new(before, after));
             }
             Some(_) => node.fault(faults, format!("has another placeholder than one {placeholder}")),
             None => node.fault(faults, format!("needs the placeholder {placeholder}")),
@@ -215,7 +220,7 @@ impl Template {
     }
 }
 
-fn is_path(text: &str, node: &Node<'_>, faults: &mut Faults) -> bool {
+pub(super) fn is_path(text: &str, node: &Node<'_>, faults: &mut Faults) -> bool {
     let mut sound = true;
     if !text.starts_with('/') {
         node.fault(faults, "must start with /");

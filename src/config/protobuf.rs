@@ -7,6 +7,8 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::protobuf::{Fields, Wire};
+
 /// How deep lists and objects may lie in each other, so that no input can exhaust the stack; `serde_json` has the same bound.
 const MAX_DEPTH: u32 = 128;
 
@@ -82,71 +84,6 @@ fn number(double: f64) -> Value {
     match super::reader::exact_u64(double) {
         Some(whole) => Value::from(whole),
         None => Number::from_f64(double).map_or(Value::Null, Value::Number),
-    }
-}
-
-/// A field's value, of the kinds that are read here.
-pub(crate) enum Wire<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(&'a [u8]),
-}
-
-/// The fields of a message. Yields `None` once, and then ends, where the bytes aren't a message.
-pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Option<(u64, Wire<'a>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_none() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn field(&mut self) -> Option<(u64, Wire<'a>)> {
-        let tag = self.varint()?;
-        let wire = match tag & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => {
-                let (bits, rest) = self.0.split_first_chunk::<8>()?;
-                self.0 = rest;
-                Wire::Fixed64(u64::from_le_bytes(*bits))
-            }
-            2 => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                let (bytes, rest) = self.0.split_at_checked(length)?;
-                self.0 = rest;
-                Wire::Bytes(bytes)
-            }
-            _ => return None,
-        };
-        Some((tag >> 3, wire))
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            let bits = u64::from(byte & 0x7f);
-            // The tenth byte has room for one bit.
-            if shift == 63 && bits > 1 {
-                return None;
-            }
-            number |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
     }
 }
 

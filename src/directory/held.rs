@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{Key, Lookup};
+use super::{Key, Lookup, Usage};
 use crate::config::Source;
 use crate::host::Answer;
 use crate::tenant::{Identifier, Tenant};
@@ -59,18 +59,47 @@ pub enum Found {
     Tenant(Rc<Tenant>),
     /// The name of one.
     Named(Identifier),
+    /// How much is used, and what this proxy had counted by itself when it asked.
+    Usage {
+        /// The application's figure.
+        usage: u64,
+        /// The proxy's own.
+        mark: u64,
+    },
 }
 
-impl From<&Found> for Lookup {
-    fn from(found: &Found) -> Self {
-        match found {
-            Found::Tenant(tenant) => Self::Tenant(Rc::clone(tenant)),
-            Found::Named(identifier) => Self::Named(identifier.clone()),
+impl Found {
+    /// Notes what this proxy had counted when it asked.
+    pub fn with_mark(self, mark: u64) -> Self {
+        match self {
+            Self::Usage { usage, .. } => Self::Usage { usage, mark },
+            other => other,
         }
     }
 }
 
 impl Held {
+    /// What it says.
+    pub fn lookup(&self) -> Lookup {
+        match &self.found {
+            Found::Tenant(tenant) => Lookup::Tenant(Rc::clone(tenant)),
+            Found::Named(identifier) => Lookup::Named(identifier.clone()),
+            Found::Usage { usage, mark } => {
+                Lookup::Usage(Usage { usage: *usage, mark: *mark, asked_at: self.asked_at_seconds() })
+            }
+        }
+    }
+
+    /// Whether it was asked for in the period that began then, in Unix seconds; what isn't a usage has no period.
+    pub fn is_of(&self, since: i64) -> bool {
+        !matches!(self.found, Found::Usage { .. }) || self.asked_at_seconds() >= since
+    }
+
+    fn asked_at_seconds(&self) -> i64 {
+        let since = self.asked_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    }
+
     /// How old it is.
     pub fn age(&self, now: SystemTime) -> Duration {
         age(self.asked_at, now)
@@ -92,6 +121,7 @@ impl Held {
         let answer = match &self.found {
             Found::Tenant(tenant) => Value::Object(tenant.record.clone()),
             Found::Named(identifier) => json!({"tenantId": identifier.as_str()}),
+            Found::Usage { usage, mark } => json!({"usage": usage, "mark": mark}),
         };
         let asked_at = u64::try_from(asked_at).unwrap_or(u64::MAX);
         json!({"askedAt": asked_at, "generation": self.generation, "answer": answer}).to_string().into_bytes()
@@ -123,7 +153,8 @@ impl fmt::Display for NoAnswer {
 /// Reads a service's answer: found, doesn't exist, or no answer at all, and why.
 pub fn read(key: &Key, answer: Answer) -> Result<Option<Found>, NoAnswer> {
     match answer {
-        Answer::Reply { status: 404, .. } => Ok(None),
+        // A tenant that was found has a usage, if it be 0; a path where nobody knows it must not make its limit void.
+        Answer::Reply { status: 404, .. } if !matches!(key, Key::Usage(..)) => Ok(None),
         Answer::Reply { status: 200, body } => {
             let record = |why: &str| NoAnswer::Record(format!("answered 200 with a body that {why}"));
             let value = serde_json::from_slice(&body).map_err(|_| record("is not JSON"))?;
@@ -164,5 +195,10 @@ fn found(key: &Key, value: Value) -> Result<Option<Found>, &'static str> {
             Some(name) => named(name),
             None => Err("has no tenantId"),
         },
+        Key::Usage(..) => {
+            let number = |name: &str| value.get(name).and_then(Value::as_u64);
+            let usage = number("usage").ok_or("has no usage that is a whole number")?;
+            Ok(Some(Found::Usage { usage, mark: number("mark").unwrap_or(0) }))
+        }
     }
 }

@@ -120,7 +120,7 @@ impl Service {
     /// what clients make up.
     pub fn shared_key(&self, key: &Key) -> Option<String> {
         match key {
-            Key::Tenant(_) | Key::Domain(_) => Some([&self.shared_prefix, key.name()].concat()),
+            Key::Tenant(_) | Key::Domain(_) | Key::Usage(..) => Some([&self.shared_prefix, key.name()].concat()),
             Key::Custom(_) => None,
         }
     }

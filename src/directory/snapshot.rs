@@ -22,7 +22,7 @@ use super::Key;
 use super::held::{Found, Held, Shared, age};
 use super::service::{Service, jitter};
 use crate::config::SnapshotSettings;
-use crate::host::{Answer, CallId, Callout, Host};
+use crate::host::{Answer, Body, CallId, Callout, Host};
 use crate::tenant::{Identifier, Tenant};
 
 /// The largest page that is read.
@@ -276,7 +276,7 @@ impl Snapshot {
         self.flight = Some(host.call(Callout {
             cluster: service.source.cluster.clone(),
             path,
-            body: None,
+            body: Body::None,
             headers: Vec::new(),
             timeout: PAGE_TIMEOUT,
             answer_limit: MAX_PAGE_BYTES,

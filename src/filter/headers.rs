@@ -27,7 +27,7 @@ const TRACE_HEADERS: [&str; 9] = [
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 
 /// Every header that only the filter may set; a client's own are removed, whatever follows.
-pub fn owned(config: &Config) -> Vec<HeaderName> {
+pub fn owned(config: &Config, warning: &str) -> Vec<HeaderName> {
     let mut owned: Vec<HeaderName> = config.forward.0.iter().map(|(name, _)| name.clone()).collect();
     let isolation = &config.isolation;
     if isolation.uses(Resolution::Header) {
@@ -35,6 +35,9 @@ pub fn owned(config: &Config) -> Vec<HeaderName> {
     }
     if isolation.strips_path() {
         owned.extend(HeaderName::parse(FORWARDED_PREFIX));
+    }
+    if config.quotas.0.iter().any(|quota| !quota.warn_at_percent.is_empty()) {
+        owned.extend(HeaderName::parse(warning));
     }
     owned.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     owned.dedup();

@@ -9,7 +9,7 @@
 //! or the status BadArgument.
 
 use crate::config::Algorithm;
-use crate::config::protobuf::{Fields, Wire};
+use crate::protobuf::{Fields, Wire, push_bytes};
 
 /// Where signatures may be verified faster than here.
 pub trait Signatures {
@@ -41,31 +41,20 @@ pub fn signed(
         _ => return None,
     };
     let arguments = match algorithm {
-        Algorithm::Es256 | Algorithm::Es384 => arguments(hash, public_key, &ecdsa_der(signature)?, text)?,
-        _ => arguments(hash, public_key, signature, text)?,
+        Algorithm::Es256 | Algorithm::Es384 => arguments(hash, public_key, &ecdsa_der(signature)?, text),
+        _ => arguments(hash, public_key, signature, text),
     };
     verdict(&signatures.verify_signature(&arguments)?)
 }
 
 /// A `VerifySignatureArguments`.
-fn arguments(hash: &str, public_key: &[u8], signature: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+fn arguments(hash: &str, public_key: &[u8], signature: &[u8], text: &[u8]) -> Vec<u8> {
     let room = [hash.len(), public_key.len(), signature.len(), text.len(), 32];
     let mut message = Vec::with_capacity(room.into_iter().fold(0, usize::saturating_add));
-    for (number, bytes) in [(1, hash.as_bytes()), (2, public_key), (3, signature), (4, text)] {
-        message.push(number << 3 | 2);
-        let mut length = u32::try_from(bytes.len()).ok()?;
-        while let rest @ 1.. = length >> 7 {
-            message.push(low_bits(length) | 0x80);
-            length = rest;
-        }
-        message.push(low_bits(length));
-        message.extend_from_slice(bytes);
+    for (field, bytes) in [(1, hash.as_bytes()), (2, public_key), (3, signature), (4, text)] {
+        push_bytes(&mut message, field, bytes);
     }
-    Some(message)
-}
-
-fn low_bits(number: u32) -> u8 {
-    number.to_le_bytes()[0] & 0x7f
+    message
 }
 
 /// Reads a `VerifySignatureResult`; whatever isn't one says nothing, and then the signature is verified here.
@@ -133,7 +122,7 @@ mod tests {
     fn the_arguments_are_what_prost_writes() {
         for length in [1, 127, 128, 16_383, 16_384, 70_000] {
             let (public_key, signature, text) = (vec![1; 294], vec![2; 256], vec![3; length]);
-            let ours = arguments("sha256", &public_key, &signature, &text).unwrap();
+            let ours = arguments("sha256", &public_key, &signature, &text);
             let theirs = VerifySignatureArguments { hash_function: "sha256".into(), public_key, signature, text };
             assert_eq!(ours, theirs.encode_to_vec(), "{length}");
         }

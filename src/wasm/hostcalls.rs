@@ -4,7 +4,8 @@
 //! takes this worker's VM with it, so a client could bring a proxy down by a header. Here every failure is a value. Two
 //! functions have arguments that the SDK doesn't give: the response code details of a local reply, and headers as bytes.
 
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
+use std::time::Duration;
 
 /// A header map of proxy-wasm.
 #[derive(Clone, Copy)]
@@ -12,6 +13,8 @@ use std::ptr::{null, null_mut};
 pub enum Map {
     /// The request's headers.
     Request = 0,
+    /// The response's headers.
+    Response = 2,
     /// The headers of a callout's answer.
     CalloutResponse = 6,
 }
@@ -22,6 +25,8 @@ pub enum Map {
 pub enum Buffer {
     /// The body of a callout's answer.
     CalloutResponse = 4,
+    /// The message of a gRPC callout's answer.
+    GrpcMessage = 5,
     /// The plugin's configuration.
     PluginConfiguration = 7,
 }
@@ -35,6 +40,20 @@ const NO_VERSION: u32 = u32::MAX;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
+    fn proxy_get_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *mut *mut u8,
+        value_size: *mut usize,
+    ) -> u32;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_replace_header_map_value(
         map: u32,
@@ -85,6 +104,20 @@ unsafe extern "C" {
     ) -> u32;
 }
 
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn clock_time_get(clock: u32, precision: u64, nanoseconds: *mut u64) -> u16;
+}
+
+/// The time since some moment that is the same for the whole process; `Instant` keeps that moment to itself.
+pub fn monotonic() -> Duration {
+    const MONOTONIC: u32 = 1;
+    let mut nanoseconds = 0;
+    // SAFETY: the out-pointer is valid for the call.
+    let status = unsafe { clock_time_get(MONOTONIC, 0, &raw mut nanoseconds) };
+    if status == 0 { Duration::from_nanos(nanoseconds) } else { Duration::ZERO }
+}
+
 /// Takes over what a function returned through two out-pointers.
 ///
 /// # Safety
@@ -109,6 +142,25 @@ pub fn header_map(map: Map) -> Option<Vec<u8>> {
         let status = proxy_get_header_map_pairs(map as u32, &raw mut data, &raw mut size);
         returned(status, data, size)
     }
+}
+
+/// One value of a header.
+pub fn header(map: Map, name: &str) -> Option<Vec<u8>> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the slice and the out-pointers are valid for the call.
+    unsafe {
+        let status = proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), &raw mut data, &raw mut size);
+        returned(status, data, size)
+    }
+}
+
+/// Adds a header to the response.
+pub fn add_response_header(name: &str, value: &str) -> bool {
+    // SAFETY: both slices are valid for the call.
+    let status = unsafe {
+        proxy_add_header_map_value(Map::Response as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    };
+    status == OK
 }
 
 /// Gives a request header one value, whatever it had.
@@ -196,19 +248,19 @@ pub fn register_queue(name: &str) -> Option<u32> {
     (status == OK).then_some(queue)
 }
 
-/// Puts an empty entry into a queue.
-pub fn enqueue(queue: u32) -> bool {
-    // SAFETY: no bytes are passed.
-    unsafe { proxy_enqueue_shared_queue(queue, null(), 0) == OK }
+/// Puts an entry into a queue, of this worker or another one.
+pub fn enqueue(queue: u32, entry: &[u8]) -> bool {
+    // SAFETY: the slice is valid for the call.
+    unsafe { proxy_enqueue_shared_queue(queue, entry.as_ptr(), entry.len()) == OK }
 }
 
-/// Takes an entry out of a queue; whether there was one.
-pub fn dequeue(queue: u32) -> bool {
+/// Takes an entry out of a queue, if there is one.
+pub fn dequeue(queue: u32) -> Option<Vec<u8>> {
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: both out-pointers are valid for the call.
     unsafe {
         let status = proxy_dequeue_shared_queue(queue, &raw mut data, &raw mut size);
-        returned(status, data, size).is_some()
+        returned(status, data, size)
     }
 }
 
@@ -276,7 +328,13 @@ pub fn record(metric: u32, value: u64) -> bool {
 }
 
 /// Answers the effective context's request here, with Envoy's response code details.
-pub fn send_local_response(status: u16, details: &str, headers: &[(&str, &str)], body: &str, grpc_status: i32) -> bool {
+pub fn send_local_response<V: AsRef<str>>(
+    status: u16,
+    details: &str,
+    headers: &[(&str, V)],
+    body: &str,
+    grpc_status: i32,
+) -> bool {
     let headers = serialise(headers);
     // SAFETY: all slices are valid for the call.
     let status = unsafe {
@@ -295,14 +353,14 @@ pub fn send_local_response(status: u16, details: &str, headers: &[(&str, &str)],
 }
 
 /// A header map in the form that [`crate::request::header_pairs`] reads.
-fn serialise(headers: &[(&str, &str)]) -> Vec<u8> {
+fn serialise<V: AsRef<str>>(headers: &[(&str, V)]) -> Vec<u8> {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
     let mut bytes = number(headers.len()).to_vec();
     for (name, value) in headers {
         bytes.extend(number(name.len()));
-        bytes.extend(number(value.len()));
+        bytes.extend(number(value.as_ref().len()));
     }
-    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+    for text in headers.iter().flat_map(|(name, value)| [*name, value.as_ref()]) {
         bytes.extend(text.bytes());
         bytes.push(0);
     }

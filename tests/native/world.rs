@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use envoy_tenancy::config::{Config, header_value};
 use envoy_tenancy::filter::{Filter, HeaderEdit, Step};
-use envoy_tenancy::host::{Answer, CallId, Callout, Host, RequestId};
+use envoy_tenancy::host::{Answer, Body, CallId, Callout, Host, RequestId, Version, WorkerId};
 use envoy_tenancy::jwt::Signatures;
 use envoy_tenancy::request::Head;
 use envoy_tenancy::tenant::Tenant;
@@ -30,6 +30,7 @@ struct FakeHost {
     shared: RefCell<HashMap<String, Vec<u8>>>,
     shared_reads: Cell<usize>,
     calls: RefCell<Vec<(CallId, Callout)>>,
+    letters: RefCell<Vec<Vec<u8>>>,
     last_call: Cell<u64>,
 }
 
@@ -57,12 +58,33 @@ impl Host for FakeHost {
         };
     }
 
-    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool {
-        let is_old = self.shared(key).as_deref() == old;
+    fn monotonic(&self) -> Duration {
+        self.now.get().duration_since(UNIX_EPOCH).unwrap()
+    }
+
+    fn shared_version(&self, key: &str) -> (Option<Vec<u8>>, Version) {
+        let value = self.shared(key);
+        let version = version(value.as_deref());
+        (value, version)
+    }
+
+    fn replace_shared(&self, key: &str, new: &[u8], expected: Version) -> bool {
+        let is_old = version(self.shared.borrow().get(key).map(Vec::as_slice)) == expected;
         if is_old {
             self.set_shared(key, Some(new));
         }
         is_old
+    }
+
+    fn worker(&self) -> WorkerId {
+        WorkerId(1)
+    }
+
+    fn post(&self, to: WorkerId, letter: &[u8]) -> bool {
+        if to == self.worker() {
+            self.letters.borrow_mut().push(letter.to_vec());
+        }
+        to == self.worker()
     }
 
     fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
@@ -85,6 +107,7 @@ impl World for NativeWorld {
             shared: RefCell::default(),
             shared_reads: Cell::new(0),
             calls: RefCell::default(),
+            letters: RefCell::default(),
             last_call: Cell::new(0),
         };
         let environment = |name: &str| (name == SECRET_NAME).then(|| SECRET.to_owned());
@@ -107,8 +130,15 @@ impl World for NativeWorld {
         // A domain's answer leads to another question, so there can be several rounds.
         loop {
             let calls = self.host.calls.take();
-            if calls.is_empty() {
+            let letters = self.host.letters.take();
+            if calls.is_empty() && letters.is_empty() {
                 break;
+            }
+            for letter in letters {
+                for (id, step) in self.filter.letter(&letter, &self.host) {
+                    let (request, headers) = &heads[&id];
+                    outcomes.insert(id, outcome(request, headers, step));
+                }
             }
             for (call, callout) in calls {
                 let answer = self.answer(&callout);
@@ -122,6 +152,13 @@ impl World for NativeWorld {
             }
         }
         assert_eq!(outcomes.len(), requests.len(), "a request still waits, though every callout has its answer");
+        for (id, outcome) in &mut outcomes {
+            if outcome.arrived.is_some() {
+                let told = self.filter.response(*id, &|_| None, &self.host);
+                outcome.headers.extend(told.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            }
+            self.filter.end(*id, &self.host);
+        }
         heads.keys().for_each(|id| assert!(!self.filter.is_waiting(*id)));
         outcomes.into_values().collect()
     }
@@ -182,7 +219,7 @@ impl NativeWorld {
 
     /// The client goes away.
     pub fn end(&mut self, id: RequestId) {
-        self.filter.end(id);
+        self.filter.end(id, &self.host);
     }
 
     /// What Envoy would give for a callout.
@@ -196,7 +233,10 @@ impl NativeWorld {
             .headers
             .iter()
             .map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value).into_owned()));
-        let body = callout.body.as_deref().map(|body| String::from_utf8_lossy(body).into_owned());
+        let body = match &callout.body {
+            Body::None => None,
+            Body::Json(body) | Body::Grpc(body) => Some(String::from_utf8_lossy(body).into_owned()),
+        };
         self.asked.push(Asked { path: callout.path.clone(), headers: headers.collect(), body });
         match self.directory.0.get(&callout.path) {
             None => Answer::Reply { status: 404, body: Vec::new() },
@@ -205,6 +245,13 @@ impl NativeWorld {
             Some(Reply::Never) => Answer::Reply { status: 504, body: b"upstream request timeout".to_vec() },
         }
     }
+}
+
+/// A version that changes with the value.
+pub fn version(value: Option<&[u8]>) -> Version {
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(&value, &mut hasher);
+    Version(std::hash::Hasher::finish(&hasher) as u32)
 }
 
 /// The headers as Envoy gives them: pseudo-headers first, names in lower case, values without blanks at the ends.
@@ -251,7 +298,7 @@ fn outcome(request: &Request, headers: &Headers, step: Step) -> Outcome {
             let details = denial.response_code_details().to_owned();
             let log = log(details.trim_start_matches("tenancy_"), refusal.tenant.as_deref());
             let mut headers: Vec<(String, String)> =
-                denial.headers().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                denial.headers().into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
             let (mut status, mut body) = (denial.status(), denial.body());
             // Envoy makes these of a local reply by itself.
             if request

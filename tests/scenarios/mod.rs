@@ -7,6 +7,7 @@ pub mod directory;
 #[path = "../tokens/make.rs"]
 #[allow(dead_code, reason = "the scenarios need some of what the tests of tokens make")]
 pub mod make;
+pub mod quotas;
 pub mod refusals;
 pub mod snapshot;
 pub mod strategies;
@@ -65,6 +66,21 @@ macro_rules! run_scenarios {
                 keys_come_from_their_source,
                 new_keys_are_taken_at_once,
                 a_key_source_that_fails_is_no_answer,
+            ],
+            quotas: [
+                the_nearest_limit_holds,
+                a_refusal_says_what_is_so,
+                responses_tell_of_quotas_where_wanted,
+                what_one_quota_refuses_costs_no_other,
+                a_shadow_refuses_nothing,
+                the_service_is_warned,
+                a_cost_counts_as_it_is,
+                a_level_is_given_back,
+                the_applications_figure_decides,
+                a_figure_that_nobody_knows_is_none,
+                the_edge_adds_to_the_applications_figure,
+                leased_units_are_what_may_pass,
+                without_a_lease_on_error_decides,
             ],
             refusals: [
                 every_refusal_has_its_status_code_and_details,

@@ -138,7 +138,9 @@ fn told(step: &Step) -> String {
             Denial::TenantMismatch => "mismatch".to_owned(),
             Denial::TenantAmbiguous(_) => "ambiguous".to_owned(),
             Denial::ServiceUnavailable => "unavailable".to_owned(),
-            other @ Denial::Unauthorized(_) => format!("{other:?}"),
+            other @ (Denial::Unauthorized(_) | Denial::QuotaExceeded(_) | Denial::QuotaUnavailable) => {
+                format!("{other:?}")
+            }
         },
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use envoy_tenancy::config::Config;
 use envoy_tenancy::filter::{Filter, Step};
-use envoy_tenancy::host::{Answer, CallId, Callout, Host, RequestId};
+use envoy_tenancy::host::{Answer, CallId, Callout, Host, RequestId, Version, WorkerId};
 use envoy_tenancy::jwt::Signatures;
 use envoy_tenancy::request::Head;
 use envoy_tenancy::tenant::Status;
@@ -230,7 +230,7 @@ impl World {
     pub fn leave(&self, worker: usize, id: RequestId) {
         self.note(|| format!("w{worker} r{} leaves", id.0));
         self.workers[worker].waiting.borrow_mut().remove(&id);
-        self.workers[worker].filter.borrow_mut().end(id);
+        self.workers[worker].filter.borrow_mut().end(id, &HostOf { world: self, worker });
         if self.workers[worker].filter.borrow().is_waiting(id) {
             self.blame(Rule::Wait, || format!("w{worker} r{} has ended and waits", id.0));
         }
@@ -327,7 +327,7 @@ impl World {
     }
 
     fn tick(&self, worker: usize) {
-        let log = self.workers[worker].filter.borrow_mut().tick(&HostOf { world: self, worker });
+        let (_, log) = self.workers[worker].filter.borrow_mut().tick(&HostOf { world: self, worker });
         if let Some(log) = log {
             self.note(|| format!("w{worker} logs {log}"));
         }
@@ -612,12 +612,31 @@ impl Host for HostOf<'_> {
         }
     }
 
-    fn swap_shared(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> bool {
-        let is_old = self.world.shared.borrow().get(key).map(Vec::as_slice) == old;
+    fn monotonic(&self) -> Duration {
+        self.world.wall().duration_since(UNIX_EPOCH).unwrap()
+    }
+
+    fn shared_version(&self, key: &str) -> (Option<Vec<u8>>, Version) {
+        let value = self.world.shared.borrow().get(key).cloned();
+        let version = version(value.as_deref());
+        (value, version)
+    }
+
+    fn replace_shared(&self, key: &str, new: &[u8], expected: Version) -> bool {
+        let is_old = version(self.world.shared.borrow().get(key).map(Vec::as_slice)) == expected;
         if is_old {
             self.world.share(self.worker, key, Some(new));
         }
         is_old
+    }
+
+    fn worker(&self) -> WorkerId {
+        WorkerId(u32::try_from(self.worker).unwrap())
+    }
+
+    fn post(&self, _to: WorkerId, _letter: &[u8]) -> bool {
+        // Only quotas write letters, and there are none here.
+        false
     }
 
     fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
@@ -631,6 +650,13 @@ impl Host for HostOf<'_> {
         }
         call
     }
+}
+
+/// A version that changes with the value.
+fn version(value: Option<&[u8]>) -> Version {
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(&value, &mut hasher);
+    Version(std::hash::Hasher::finish(&hasher) as u32)
 }
 
 fn filter(config: &Value) -> Filter {
