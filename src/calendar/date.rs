@@ -44,6 +44,7 @@ pub(super) fn month_of(day: i64) -> i64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test fails by a panic")]
 mod tests {
     use super::*;
 

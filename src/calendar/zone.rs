@@ -196,6 +196,7 @@ impl Day {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test fails by a panic")]
 mod tests {
     use proptest::prelude::*;
 
