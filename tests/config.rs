@@ -155,7 +155,10 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             true,
         ),
         (
-            with("/quotas", json!([{}, {"quotaKey": "a/b", "period": "fortnight", "limit": -1, "cost": 0, "warnAtPercent": [0]}])),
+            with(
+                "/quotas",
+                json!([{}, {"quotaKey": "a/b", "period": "fortnight", "limit": -1, "cost": 0, "warnAtPercent": [0]}]),
+            ),
             vec![
                 "quotas[0].quotaKey: is missing",
                 "quotas[0].period: is missing, expected one of: second, minute, hour, day, month, none",
@@ -275,7 +278,9 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         ),
         (
             with("/a.b", json!(1)),
-            vec!["[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward, quotas, rateLimitHeaders"],
+            vec![
+                "[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward, quotas, rateLimitHeaders",
+            ],
             true,
         ),
         (
