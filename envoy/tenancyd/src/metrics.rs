@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::counts::Outcomes;
 use crate::store::Health;
 
 /// The type of that text.
@@ -72,12 +74,13 @@ impl Metrics {
     }
 
     /// All of it as text. Where the database gives no answer, what it would have said is left out.
-    pub fn text(&self, health: &Health, contents: Option<&Contents>) -> String {
+    pub fn text(&self, health: &Health, outcomes: &Outcomes, contents: Option<&Contents>) -> String {
         let mut text = Text::default();
         text.family("tenancyd_info", "gauge", "Which tenancyd this is.");
         text.sample(&format!("tenancyd_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).write(&mut text);
 
+        outcomes.write(&mut text);
         text.family("tenancyd_database_errors_total", "counter", "Jobs of the database that failed.");
         text.sample("tenancyd_database_errors_total{kind=\"unavailable\"}", health.unavailable);
         text.sample("tenancyd_database_errors_total{kind=\"internal\"}", health.broken);
@@ -124,6 +127,18 @@ impl Requests {
     }
 }
 
+impl Outcomes {
+    fn write(&self, text: &mut Text) {
+        text.family("tenancyd_leases_total", "counter", "Messages of proxies about their leases.");
+        for (outcome, count) in [("granted", &self.granted), ("refused", &self.refused), ("settled", &self.settled)] {
+            let count = count.load(Ordering::Relaxed);
+            text.sample(&format!("tenancyd_leases_total{{outcome=\"{outcome}\"}}"), count);
+        }
+        text.family("tenancyd_leased_units_total", "counter", "Units that were granted to proxies.");
+        text.sample("tenancyd_leased_units_total", self.units.load(Ordering::Relaxed));
+    }
+}
+
 #[derive(Default)]
 struct Text(String);
 
@@ -150,7 +165,7 @@ mod tests {
         }
         metrics.request("/tenants", "GET", None, Duration::from_micros(1));
         let health = Health { unavailable: 3, broken: 0, reads_waiting: 2, writes_waiting: 0 };
-        let text = metrics.text(&health, None);
+        let text = metrics.text(&health, &Outcomes::default(), None);
         for line in [
             r#"tenancyd_requests_total{route="/tenants",method="GET",status="200"} 5"#,
             r#"tenancyd_requests_total{route="/tenants",method="GET",status="none"} 1"#,

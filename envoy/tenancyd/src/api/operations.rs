@@ -13,7 +13,7 @@ use crate::store::{changes, directory};
 /// `GET /metrics`. It answers also while the database doesn't.
 pub async fn metrics(State(state): Shared) -> Response {
     let contents = state.store.read(contents).await.ok();
-    let text = state.metrics.text(&state.store.health(), contents.as_ref());
+    let text = state.metrics.text(&state.store.health(), state.counts.outcomes(), contents.as_ref());
     (StatusCode::OK, [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 

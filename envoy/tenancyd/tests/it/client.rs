@@ -16,7 +16,7 @@ pub const TOKEN: &str = "s3cret-token";
 /// The binary with these arguments, as it will be started.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenancyd"));
-    command.args(arguments).env_remove("TENANCYD_TOKEN").stdin(Stdio::null());
+    command.args(arguments).env_remove("TENANCYD_TOKEN").env_remove("TENANCYD_PROXY_TOKEN").stdin(Stdio::null());
     command
 }
 

@@ -15,10 +15,14 @@ mod http;
 #[cfg(test)]
 mod interface;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod usage;
 #[cfg(test)]
 mod writes;
