@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use rusqlite::Connection;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::calendar::{KINDS, Kind, Period, Zone};
 use crate::error::Refusal;
 use crate::identifier::Identifier;
 use crate::lease::{Ask, Lease, Outcome};
+use crate::redis::Redis;
 use crate::store::directory::{self, Page};
 use crate::store::{self, Store};
 
@@ -20,7 +22,7 @@ pub const MAX_PROXIES: i64 = 4096;
 /// For how many milliseconds a silent proxy is sure not to make room for another.
 pub const REMEMBERED: i64 = 3_600_000;
 /// How many seconds this clock may be behind that of whoever named a period before.
-const MAX_BEHIND: i64 = 24 * 3600;
+pub const MAX_BEHIND: i64 = 24 * 3600;
 /// The word for a quota that is a level, and has no periods.
 pub const LEVEL: &str = "none";
 
@@ -162,7 +164,7 @@ impl Serialize for Entry {
 pub fn named(ask: &Ask, start: i64, second: i64) -> Result<Period, Refusal> {
     // This clock may have gone back; but what is far ahead of it is nothing that it has ever told.
     if start > second.saturating_add(MAX_BEHIND) {
-        return Err(Refusal::invalid("periodStart", "more than a day ahead of this service's clock"));
+        return Err(too_far_ahead());
     }
     ask.zone.period(ask.kind, start)
 }
@@ -170,6 +172,11 @@ pub fn named(ask: &Ask, start: i64, second: i64) -> Result<Period, Refusal> {
 /// Whether a report about this period, which is over, is still heard.
 pub fn is_heard(kind: Kind, period: Period, second: i64) -> bool {
     second < period.end.saturating_add(kind.leases_kept())
+}
+
+/// No service can have named this period.
+pub fn too_far_ahead() -> Refusal {
+    Refusal::invalid("periodStart", "more than a day ahead of this service's clock")
 }
 
 /// A tenant can't have one counter more.
@@ -185,6 +192,8 @@ pub fn too_many_proxies() -> Refusal {
 /// Usage and leases.
 pub struct Counts {
     store: Arc<Store>,
+    /// Where they are, if it isn't in the database.
+    redis: Option<Redis>,
     silence: Duration,
     clock: Arc<Clock>,
     outcomes: Outcomes,
@@ -204,19 +213,26 @@ pub struct Outcomes {
 }
 
 impl Counts {
-    /// Those in this database. After so much silence a proxy's units are shown as abandoned.
-    pub fn new(store: Arc<Store>, silence: Duration) -> Self {
-        Self { store, silence, clock: Arc::default(), outcomes: Outcomes::default() }
+    /// Those in Redis, or else in the database. After so much silence a proxy's units are shown as abandoned.
+    pub fn new(store: Arc<Store>, redis: Option<Redis>, silence: Duration) -> Self {
+        Self { store, redis, silence, clock: Arc::default(), outcomes: Outcomes::default() }
     }
 
     /// Takes over a message about a quota of the tenant with this id or slug, if there is one.
     pub async fn lease(&self, name: Identifier, quota: Identifier, ask: Ask) -> Result<Option<Lease>, Refusal> {
         let (clock, silence) = (self.clock.clone(), self.silence_ms());
-        let job = move |connection: &rusqlite::Connection| match directory::tenant_id(connection, &name)? {
-            Some(tenant) => store::counts::lease(connection, &tenant, &quota, &ask, clock.now(), silence).map(Some),
-            None => Ok(None),
+        let lease = match &self.redis {
+            Some(redis) => match self.tenant_id(name).await? {
+                Some(tenant) => Some(redis.lease(&tenant, &quota, &ask, &clock, silence).await?),
+                None => None,
+            },
+            None => {
+                let job = move |connection: &Connection, tenant: &str| {
+                    store::counts::lease(connection, tenant, &quota, &ask, clock.now(), silence)
+                };
+                self.store.write(for_tenant(name, job)).await?
+            }
         };
-        let lease = self.store.write(job).await?;
         if let Some(lease) = &lease {
             self.outcomes.count(lease.outcome);
         }
@@ -226,11 +242,14 @@ impl Counts {
     /// How much of a quota the tenant with this id or slug has used, if there is one.
     pub async fn usage(&self, name: Identifier, quota: Identifier, which: Which) -> Result<Option<i64>, Refusal> {
         let clock = self.clock.clone();
-        let job = move |connection: &rusqlite::Connection| match directory::tenant_id(connection, &name)? {
-            Some(tenant) => store::counts::usage(connection, &tenant, &quota, &which, clock.now()).map(Some),
-            None => Ok(None),
+        if let Some(redis) = &self.redis {
+            let Some(tenant) = self.tenant_id(name).await? else { return Ok(None) };
+            return redis.usage(&tenant, &quota, &which, &clock).await.map(Some);
+        }
+        let job = move |connection: &Connection, tenant: &str| {
+            store::counts::usage(connection, tenant, &quota, &which, clock.now())
         };
-        self.store.read(job).await
+        self.store.read(for_tenant(name, job)).await
     }
 
     /// What the tenant with this id or slug has used, after this place of the list, if there is one.
@@ -241,36 +260,70 @@ impl Counts {
         limit: usize,
     ) -> Result<Option<Page<Entry>>, Refusal> {
         let (clock, silence) = (self.clock.clone(), self.silence_ms());
-        let job = move |connection: &rusqlite::Connection| match directory::tenant_id(connection, &name)? {
-            Some(tenant) => {
-                let silent_before = clock.now().saturating_sub(silence);
-                store::counts::list(connection, &tenant, after.as_ref(), limit, silent_before).map(Some)
-            }
-            None => Ok(None),
+        if let Some(redis) = &self.redis {
+            let Some(tenant) = self.tenant_id(name).await? else { return Ok(None) };
+            return redis.list(&tenant, after.as_ref(), limit, &clock, silence).await.map(Some);
+        }
+        let job = move |connection: &Connection, tenant: &str| {
+            let silent_before = clock.now().saturating_sub(silence);
+            store::counts::list(connection, tenant, after.as_ref(), limit, silent_before)
         };
-        self.store.read(job).await
+        self.store.read(for_tenant(name, job)).await
     }
 
     /// Sets how much of a quota the tenant with this id has used. Whether there is one.
     pub async fn set(&self, id: Identifier, quota: Identifier, target: Target, usage: i64) -> Result<bool, Refusal> {
         let (clock, silence) = (self.clock.clone(), self.silence_ms());
-        let job = move |connection: &rusqlite::Connection| match directory::tenant_exists(connection, &id)? {
-            true => {
-                store::counts::set(connection, id.as_str(), &quota, &target, usage, clock.now(), silence).map(|()| true)
-            }
-            false => Ok(false),
+        let Some(tenant) = self.tenant_id(id.clone()).await?.filter(|tenant| tenant == id.as_str()) else {
+            return Ok(false);
         };
-        self.store.write(job).await
+        if let Some(redis) = &self.redis {
+            return redis.set(&tenant, &quota, &target, usage, &clock, silence).await.map(|()| true);
+        }
+        let job = move |connection: &Connection, tenant: &str| {
+            store::counts::set(connection, tenant, &quota, &target, usage, clock.now(), silence)
+        };
+        Ok(self.store.write(for_tenant(id, job)).await?.is_some())
     }
 
     /// Sets how much of a quota the tenant with this id has used to nothing, or forgets its level. Whether there is a tenant.
     pub async fn reset(&self, id: Identifier, quota: Identifier, which: Which) -> Result<bool, Refusal> {
         let (clock, silence) = (self.clock.clone(), self.silence_ms());
-        let job = move |connection: &rusqlite::Connection| match directory::tenant_exists(connection, &id)? {
-            true => store::counts::reset(connection, id.as_str(), &quota, &which, clock.now(), silence).map(|()| true),
-            false => Ok(false),
+        let Some(tenant) = self.tenant_id(id.clone()).await?.filter(|tenant| tenant == id.as_str()) else {
+            return Ok(false);
         };
-        self.store.write(job).await
+        if let Some(redis) = &self.redis {
+            return redis.reset(&tenant, &quota, &which, &clock, silence).await.map(|()| true);
+        }
+        let job = move |connection: &Connection, tenant: &str| {
+            store::counts::reset(connection, tenant, &quota, &which, clock.now(), silence)
+        };
+        Ok(self.store.write(for_tenant(id, job)).await?.is_some())
+    }
+
+    /// Forgets what a tenant has used that is deleted; in the database that is so already.
+    pub async fn forget(&self, id: &Identifier) -> Result<(), Refusal> {
+        match &self.redis {
+            Some(redis) => redis.forget(id.as_str()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what keeps them answers, besides the database.
+    pub async fn ping(&self) -> Result<(), Refusal> {
+        match &self.redis {
+            Some(redis) => redis.ping().await,
+            None => Ok(()),
+        }
+    }
+
+    /// How often Redis failed, if there is one.
+    pub fn redis_failures(&self) -> Option<u64> {
+        self.redis.as_ref().map(Redis::failures)
+    }
+
+    async fn tenant_id(&self, name: Identifier) -> Result<Option<String>, Refusal> {
+        self.store.read(move |connection| directory::tenant_id(connection, &name)).await
     }
 
     /// After how many milliseconds of silence a proxy's units are shown as abandoned.
@@ -286,6 +339,17 @@ impl Counts {
     /// The clock, for tests to move.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+}
+
+/// A job for the tenant with this id or slug, if there is one.
+fn for_tenant<T>(
+    name: Identifier,
+    job: impl FnOnce(&Connection, &str) -> Result<T, Refusal>,
+) -> impl FnOnce(&Connection) -> Result<Option<T>, Refusal> {
+    move |connection| match directory::tenant_id(connection, &name)? {
+        Some(tenant) => job(connection, &tenant).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -315,9 +379,14 @@ impl Clock {
         self.ahead.fetch_add(milliseconds, Ordering::Relaxed);
     }
 
+    /// By how many milliseconds it was moved.
+    pub fn ahead(&self) -> i64 {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
     /// Milliseconds since 1970.
     pub fn now(&self) -> i64 {
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX).saturating_add(self.ahead.load(Ordering::Relaxed))
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX).saturating_add(self.ahead())
     }
 }

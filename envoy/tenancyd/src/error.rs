@@ -55,7 +55,7 @@ pub enum Refusal {
         /// The limit.
         within: Duration,
     },
-    /// The database can't answer at present. A write may or may not have happened; it can be repeated.
+    /// The database, or Redis, can't answer at present. A write may or may not have happened; it can be repeated.
     Unavailable(String),
     /// A fault of ours.
     Internal(String),

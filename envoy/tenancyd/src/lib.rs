@@ -9,7 +9,7 @@
 //! [`store::changes`] is how readers follow what changes, across restarts and back-ups that were put back.
 //!
 //! [`counts`] is what tenants use of their quotas, counted by proxies that hold [leases](lease) of them, in periods of the
-//! [`calendar`].
+//! [`calendar`]. They are in the database as well, or in [`redis`] where several `tenancyd` count together.
 //!
 //! What the SQL says about one subject is in one file under `store/`, and what HTTP says about it in one under `api/`;
 //! a further subject (connections) is one more file in each, and one more entry in the list of migrations.
@@ -32,6 +32,7 @@ pub mod error;
 pub mod identifier;
 pub mod lease;
 pub mod metrics;
+pub mod redis;
 pub mod seed;
 pub mod server;
 pub mod store;

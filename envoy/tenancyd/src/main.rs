@@ -9,6 +9,7 @@ use clap::Parser;
 use tenancyd::api::{self, State};
 use tenancyd::counts::Counts;
 use tenancyd::metrics::Metrics;
+use tenancyd::redis::Redis;
 use tenancyd::seed;
 use tenancyd::server::{self, Address, Reserved};
 use tenancyd::store::{self, Location, Store};
@@ -46,6 +47,9 @@ struct Arguments {
     /// After how many seconds of a proxy's silence its unused units are shown as abandoned
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86400))]
     lease_seconds: u32,
+    /// Keep usage and leases in this Redis, for several tenancyd that count together; or the environment variable TENANCYD_REDIS
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// What to log: off, error, warn, info, debug or trace, also by module (info,tenancyd::server=debug)
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: Targets,
@@ -105,11 +109,13 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let writes = if token.is_some() { "token" } else { "off" };
     let leases = if proxy_token.is_some() { "token" } else { "open" };
-    let counts = Counts::new(store.clone(), Duration::from_secs(arguments.lease_seconds.into()));
+    let redis = redis_url(arguments.redis)?.as_deref().map(Redis::at).transpose()?;
+    let counted_in = if redis.is_some() { "redis" } else { "database" };
+    let counts = Counts::new(store.clone(), redis, Duration::from_secs(arguments.lease_seconds.into()));
     let state = Arc::new(State { store, counts, token, proxy_token, metrics: Metrics::default() });
     let listener = reserved.listen()?;
     let address = listener.address().map_err(|error| error.to_string())?;
-    tracing::info!(%address, database = %arguments.database, writes, leases, "listening");
+    tracing::info!(%address, database = %arguments.database, writes, leases, counted_in, "listening");
     server::serve(listener, api::router(state.clone()), signals.next()).await;
     let closed = state.store.close().await;
     closed
@@ -124,6 +130,15 @@ fn load_token(source: &token::Source, file: Option<&Path>) -> Result<Option<Toke
         return Err(format!("{}: the token has characters that no header can carry", source.variable));
     }
     Token::load(source, file, variable.ok().as_deref())
+}
+
+/// Where Redis is: an address may have a password in it, and then it is better in the environment than on a command line.
+fn redis_url(option: Option<String>) -> Result<Option<String>, String> {
+    let variable = std::env::var("TENANCYD_REDIS").ok().filter(|url| !url.is_empty());
+    match (option, variable) {
+        (Some(_), Some(_)) => Err("both TENANCYD_REDIS and --redis are given; one of them must go".to_owned()),
+        (option, variable) => Ok(option.or(variable)),
+    }
 }
 
 /// The signals that ask us to stop.

@@ -3,6 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::client::{Answer, TOKEN, Tenancyd, command};
+use crate::keepers::{Start, in_every_keeper};
+
+in_every_keeper!(
+    many_who_ask_at_once_get_all_and_no_more,
+    a_lease_is_answered_with_all_that_a_proxy_needs,
+    a_message_that_comes_twice_or_late_changes_nothing,
+    numbers_are_exact_to_the_last_unit,
+    a_silent_proxys_units_are_shown_and_never_handed_out_again,
+    a_period_that_is_over_takes_its_count_and_one_far_ahead_is_refused,
+    only_known_tenants_and_whole_messages_are_taken,
+);
 
 /// A message about a quota of months.
 pub fn ask(proxy: &str, sequence: u64, limit: u64, used: u64, up_to: u64) -> Value {
@@ -26,9 +37,8 @@ fn with(mut ask: Value, key: &str, value: impl Into<Value>) -> Value {
     ask
 }
 
-#[test]
-fn a_lease_is_answered_with_all_that_a_proxy_needs() {
-    let server = Tenancyd::start(&["--database", ":memory:", "--lease-seconds", "7"]);
+fn a_lease_is_answered_with_all_that_a_proxy_needs(start: Start) {
+    let server = start(&["--lease-seconds", "7"]);
     server.put("/tenants/acme", r#"{"slug":"a"}"#);
     let answer = post(&server, "/tenants/a/leases/api", &ask("p", 1, 10_000, 120, 200));
     let json = answer.json();
@@ -48,9 +58,8 @@ fn a_lease_is_answered_with_all_that_a_proxy_needs() {
     }
 }
 
-#[test]
-fn a_message_that_comes_twice_or_late_changes_nothing() {
-    let server = Tenancyd::empty();
+fn a_message_that_comes_twice_or_late_changes_nothing(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", "{}");
     let state = |answer: &Value| [&answer["granted"], &answer["usage"], &answer["leased"]].map(|n| n.as_u64().unwrap());
     assert_eq!(state(&lease(&server, &ask("p", 1, 1000, 0, 100))), [100, 0, 100]);
@@ -65,9 +74,8 @@ fn a_message_that_comes_twice_or_late_changes_nothing() {
     assert_eq!(state(&lease(&server, &ask("q", 2, 45, 0, 100))), [10, 40, 10]);
 }
 
-#[test]
-fn numbers_are_exact_to_the_last_unit() {
-    let server = Tenancyd::empty();
+fn numbers_are_exact_to_the_last_unit(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", "{}");
     let most = 9_223_372_036_854_775_807_u64;
     for (quota, used) in [("a", (1 << 53) + 1), ("b", most), ("c", most - 1)] {
@@ -84,9 +92,8 @@ fn numbers_are_exact_to_the_last_unit() {
     assert_eq!((&answer["usage"], &answer["granted"]), (&most.into(), &most.into()));
 }
 
-#[test]
-fn a_silent_proxys_units_are_shown_and_never_handed_out_again() {
-    let server = Tenancyd::start(&["--database", ":memory:", "--lease-seconds", "1"]);
+fn a_silent_proxys_units_are_shown_and_never_handed_out_again(start: Start) {
+    let server = start(&["--lease-seconds", "1"]);
     server.put("/tenants/acme", "{}");
     assert_eq!(lease(&server, &ask("gone", 1, 100, 10, 100))["granted"], 55);
     std::thread::sleep(std::time::Duration::from_millis(1100));
@@ -107,9 +114,8 @@ fn a_silent_proxys_units_are_shown_and_never_handed_out_again() {
     assert_eq!(server.get("/tenants/acme/usage").json()["usage"][0]["leased"], 0);
 }
 
-#[test]
-fn a_period_that_is_over_takes_its_count_and_one_far_ahead_is_refused() {
-    let server = Tenancyd::empty();
+fn a_period_that_is_over_takes_its_count_and_one_far_ahead_is_refused(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", "{}");
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let yesterday = |sequence, used, up_to| {
@@ -138,9 +144,8 @@ fn a_period_that_is_over_takes_its_count_and_one_far_ahead_is_refused() {
     assert_eq!(server.get("/tenants/acme/usage").json()["usage"].as_array().unwrap().len(), 2);
 }
 
-#[test]
-fn only_known_tenants_and_whole_messages_are_taken() {
-    let server = Tenancyd::empty();
+fn only_known_tenants_and_whole_messages_are_taken(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", "{}");
     let whole = ask("p", 1, 10, 0, 1);
     post(&server, "/tenants/nobody/leases/api", &whole).refused(404, "NOT_FOUND");
@@ -177,4 +182,74 @@ fn where_proxies_have_a_token_only_they_and_writers_lease() {
         server.call("PUT", "/tenants/acme/usage/api", Some(r#"{"usage":1}"#), &write).refused(401, "UNAUTHORIZED");
         assert!(!server.log().contains("pr0xy-token"));
     }
+}
+
+/// Proxies that all ask at once, over HTTP, until nothing is left.
+fn many_who_ask_at_once_get_all_and_no_more(start: Start) {
+    let server = start(&[]);
+    server.put("/tenants/acme", "{}");
+    let limit = 997;
+    let granted: Vec<u64> = std::thread::scope(|scope| {
+        let proxies: Vec<_> = (0..8)
+            .map(|proxy| {
+                let server = &server;
+                scope.spawn(move || {
+                    let (mut granted, mut refused) = (0, 0);
+                    for sequence in 1.. {
+                        let answer = lease(server, &ask(&format!("p{proxy}"), sequence, limit, granted, granted + 25));
+                        let now = answer["granted"].as_u64().unwrap();
+                        refused += u32::from(now == granted);
+                        granted = now;
+                        if refused > 2 {
+                            break;
+                        }
+                    }
+                    granted
+                })
+            })
+            .collect();
+        proxies.into_iter().map(|proxy| proxy.join().unwrap()).collect()
+    });
+    assert_eq!(granted.iter().sum::<u64>(), limit, "{granted:?}");
+    assert_eq!(server.get("/tenants/acme/usage/api").json(), json!({"usage": limit}));
+}
+
+/// `kill -9` at any moment: what a proxy was told stays granted, so nobody gets it twice.
+#[test]
+fn no_grant_that_was_told_is_lost_to_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("t.db");
+    let limit = 100_000;
+    let mut granted = [0_u64; 4];
+    let mut sequence = 1_000;
+    for round in 0..6 {
+        let server = Tenancyd::on(&database);
+        server.put("/tenants/acme", "{}");
+        sequence += 100_000;
+        std::thread::scope(|scope| {
+            for (proxy, granted) in granted.iter_mut().enumerate() {
+                let server = &server;
+                scope.spawn(move || {
+                    for number in 0.. {
+                        let message = ask(&format!("p{proxy}"), sequence + number, limit, *granted, *granted + 7);
+                        let Some(answer) = server.try_post("/tenants/acme/leases/api", &message.to_string()) else {
+                            break;
+                        };
+                        let now = answer.json()["granted"].as_u64().unwrap();
+                        assert!(now >= *granted, "{answer:?}");
+                        *granted = now;
+                    }
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(60 + round * 17));
+            server.signal("KILL");
+        });
+    }
+    let server = Tenancyd::on(&database);
+    for (proxy, granted) in granted.iter().enumerate() {
+        // One that was heard before changes nothing, and tells what holds: what was told, or more that was on its way.
+        let held = lease(&server, &ask(&format!("p{proxy}"), 1, limit, 0, 0))["granted"].as_u64().unwrap();
+        assert!((*granted..=*granted + 7).contains(&held), "{held} of {granted}");
+    }
+    assert!(granted.iter().all(|granted| *granted > 0), "{granted:?}");
 }

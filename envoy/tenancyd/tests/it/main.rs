@@ -15,11 +15,17 @@ mod http;
 #[cfg(test)]
 mod interface;
 #[cfg(test)]
+mod keepers;
+#[cfg(test)]
 mod leases;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
 mod reads;
+#[cfg(test)]
+mod redis;
 #[cfg(test)]
 mod seeds;
 #[cfg(test)]

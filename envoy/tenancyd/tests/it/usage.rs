@@ -2,12 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{TOKEN, Tenancyd};
+use crate::client::TOKEN;
+use crate::keepers::{Start, in_every_keeper};
 use crate::leases::{ask, lease};
 
-#[test]
-fn a_level_is_what_was_put() {
-    let server = Tenancyd::empty();
+in_every_keeper!(
+    a_level_is_what_was_put,
+    only_known_tenants_have_usage_and_only_writers_set_it,
+    every_fault_is_listed,
+    of_several_counters_the_last_touched_is_meant_unless_the_query_says,
+    usage_is_listed_in_pages_the_newest_first,
+    what_is_set_in_a_period_counts_with_what_is_leased,
+);
+
+fn a_level_is_what_was_put(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", r#"{"slug":"a"}"#);
     let path = "/tenants/acme/usage/storage";
     assert_eq!(server.get(path).text, r#"{"usage":0}"#);
@@ -29,9 +38,8 @@ fn a_level_is_what_was_put() {
     assert_eq!(server.delete(path).status, 204);
 }
 
-#[test]
-fn only_known_tenants_have_usage_and_only_writers_set_it() {
-    let server = Tenancyd::empty();
+fn only_known_tenants_have_usage_and_only_writers_set_it(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", r#"{"slug":"a"}"#);
     server.get("/tenants/nobody/usage/x").refused(404, "NOT_FOUND");
     server.get("/tenants/nobody/usage").refused(404, "NOT_FOUND");
@@ -47,9 +55,8 @@ fn only_known_tenants_have_usage_and_only_writers_set_it() {
     assert_eq!(server.get("/tenants/acme/usage/x").json(), json!({"usage": 0}));
 }
 
-#[test]
-fn every_fault_is_listed() {
-    let server = Tenancyd::empty();
+fn every_fault_is_listed(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", "{}");
     let faults = |details: Value| -> Vec<String> {
         let faults = details["faults"].as_array().unwrap().clone();
@@ -82,9 +89,8 @@ fn every_fault_is_listed() {
     server.get("/tenants/acme/usage?after=x").refused(422, "VALIDATION_ERROR");
 }
 
-#[test]
-fn of_several_counters_the_last_touched_is_meant_unless_the_query_says() {
-    let server = Tenancyd::empty();
+fn of_several_counters_the_last_touched_is_meant_unless_the_query_says(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", "{}");
     let path = "/tenants/acme/usage/x";
     for (usage, rest) in [
@@ -114,9 +120,8 @@ fn of_several_counters_the_last_touched_is_meant_unless_the_query_says() {
     assert_eq!(server.get(&format!("{path}?period=month&timezone=Asia/Tokyo")).json(), json!({"usage": 3}));
 }
 
-#[test]
-fn usage_is_listed_in_pages_the_newest_first() {
-    let server = Tenancyd::empty();
+fn usage_is_listed_in_pages_the_newest_first(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", "{}");
     for key in ["a", "b", "c"] {
         for rest in ["", r#","period":"month""#, r#","period":"day""#] {
@@ -145,9 +150,8 @@ fn usage_is_listed_in_pages_the_newest_first() {
     }
 }
 
-#[test]
-fn what_is_set_in_a_period_counts_with_what_is_leased() {
-    let server = Tenancyd::empty();
+fn what_is_set_in_a_period_counts_with_what_is_leased(start: Start) {
+    let server = start(&[]);
     server.put("/tenants/acme", "{}");
     let path = "/tenants/acme/usage/api";
     let first = lease(&server, &ask("p", 1, 1000, 0, 100));
