@@ -4,9 +4,11 @@ mod access;
 mod domains;
 mod health;
 mod input;
+mod leases;
 mod log;
 mod operations;
 mod tenants;
+mod usage;
 
 use std::sync::Arc;
 
@@ -14,8 +16,9 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, put};
+use axum::routing::{MethodRouter, get, post, put};
 
+use crate::counts::Counts;
 use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -24,9 +27,13 @@ use crate::token::Token;
 /// What the handlers work with.
 pub struct State {
     /// The database.
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// Usage and leases.
+    pub counts: Counts,
     /// What a writer must show; without it nobody writes.
     pub token: Option<Token>,
+    /// What a proxy that leases must show, where it isn't the writer's token; without it every proxy may lease.
+    pub proxy_token: Option<Token>,
     /// What the requests come to.
     pub metrics: Metrics,
 }
@@ -43,6 +50,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<State>>)> {
         ("/tenants/{tenantId}", get(tenants::show).put(tenants::put).delete(tenants::delete)),
         ("/tenants/{tenantId}/status", put(tenants::put_status)),
         ("/tenants/{tenantId}/domains", get(domains::of_tenant)),
+        ("/tenants/{tenantId}/usage", get(usage::list)),
+        ("/tenants/{tenantId}/usage/{quotaKey}", get(usage::show).put(usage::put).delete(usage::delete)),
+        ("/tenants/{tenantId}/leases/{quotaKey}", post(leases::post)),
         ("/domains/{domain}", get(domains::show).put(domains::put).delete(domains::delete)),
         ("/healthz", get(health::alive)),
         ("/readyz", get(health::ready)),

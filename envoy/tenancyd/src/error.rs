@@ -24,7 +24,7 @@ pub enum Refusal {
     NoRoute,
     /// The path's route doesn't know this method.
     MethodNotAllowed,
-    /// A write without the token, or with a wrong one.
+    /// A write or a lease without the token, or with a wrong one.
     Unauthorized {
         /// Whether some token came.
         given: bool,
@@ -55,7 +55,7 @@ pub enum Refusal {
         /// The limit.
         within: Duration,
     },
-    /// The database can't answer at present. A write may or may not have happened; it can be repeated.
+    /// The database, or Redis, can't answer at present. A write may or may not have happened; it can be repeated.
     Unavailable(String),
     /// A fault of ours.
     Internal(String),
@@ -100,7 +100,7 @@ impl Refusal {
             Self::NoRoute => ("No route has this path".to_owned(), json!({"resource": "Route"})),
             Self::MethodNotAllowed => ("This path doesn't know the method; see the allow header".to_owned(), json!({})),
             Self::Unauthorized { given: false } => {
-                ("A write needs the header authorization: Bearer TOKEN".to_owned(), json!({"reason": "missing"}))
+                ("This needs the header authorization: Bearer TOKEN".to_owned(), json!({"reason": "missing"}))
             }
             Self::Unauthorized { given: true } => {
                 ("The bearer token is wrong".to_owned(), json!({"reason": "invalid"}))

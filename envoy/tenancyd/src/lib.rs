@@ -1,4 +1,4 @@
-//! `tenancyd`, the companion of the filter: a directory of tenants and their domains.
+//! `tenancyd`, the companion of the filter: a directory of tenants and their domains, and what they use of their quotas.
 //!
 //! A request comes in through [`server`] (connections, their bounds, the graceful stop) and meets [`api`] (routes, the
 //! request's log line, who may write). What it sent is parsed into types that can't be wrong: [`identifier`],
@@ -8,9 +8,11 @@
 //!
 //! [`store::changes`] is how readers follow what changes, across restarts and back-ups that were put back.
 //!
+//! [`counts`] is what tenants use of their quotas, counted by proxies that hold [leases](lease) of them, in periods of the
+//! [`calendar`]. They are in the database as well, or in [`redis`] where several `tenancyd` count together.
+//!
 //! What the SQL says about one subject is in one file under `store/`, and what HTTP says about it in one under `api/`;
-//! a further subject (usage, leases, connections) is one more file in each, and one more entry in the list of
-//! migrations.
+//! a further subject (connections) is one more file in each, and one more entry in the list of migrations.
 
 #![cfg_attr(
     test,
@@ -22,11 +24,15 @@
 )]
 
 pub mod api;
+pub mod calendar;
+pub mod counts;
 pub mod document;
 pub mod domain;
 pub mod error;
 pub mod identifier;
+pub mod lease;
 pub mod metrics;
+pub mod redis;
 pub mod seed;
 pub mod server;
 pub mod store;

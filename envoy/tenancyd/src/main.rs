@@ -1,13 +1,15 @@
 //! `tenancyd`: arguments, start, stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use tenancyd::api::{self, State};
+use tenancyd::counts::Counts;
 use tenancyd::metrics::Metrics;
+use tenancyd::redis::Redis;
 use tenancyd::seed;
 use tenancyd::server::{self, Address, Reserved};
 use tenancyd::store::{self, Location, Store};
@@ -21,6 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// A directory of tenants and their domains, over HTTP, in SQLite: the companion of the envoy-tenancy filter.
 ///
 /// Writes need the bearer token that the environment variable TENANCYD_TOKEN or --token-file gives; without one they are off.
+/// Leases need that of TENANCYD_PROXY_TOKEN or --proxy-token-file, or the one for writes; without one every proxy may lease.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -38,6 +41,15 @@ struct Arguments {
     /// The file that holds the bearer token for writes
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The file that holds the bearer token for leases
+    #[arg(long, value_name = "FILE")]
+    proxy_token_file: Option<PathBuf>,
+    /// After how many seconds of a proxy's silence its unused units are shown as abandoned
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86400))]
+    lease_seconds: u32,
+    /// Keep usage and leases in this Redis, for several tenancyd that count together; or the environment variable TENANCYD_REDIS
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// What to log: off, error, warn, info, debug or trace, also by module (info,tenancyd::server=debug)
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: Targets,
@@ -83,14 +95,11 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
     tracing_subscriber::registry().with(arguments.log).with(json).init();
 
-    let variable = std::env::var(token::VARIABLE);
-    if matches!(variable, Err(std::env::VarError::NotUnicode(_))) {
-        return Err(format!("{}: the token has characters that no header can carry", token::VARIABLE));
-    }
-    let token = Token::load(arguments.token_file.as_deref(), variable.ok().as_deref())?;
+    let token = load_token(&token::WRITES, arguments.token_file.as_deref())?;
+    let proxy_token = load_token(&token::LEASES, arguments.proxy_token_file.as_deref())?;
     // Before the database is touched: a second start by mistake must not load its seed over the first one's data.
     let reserved = Reserved::new(&arguments.listen).await?;
-    let store = Store::open(&arguments.database)?;
+    let store = Arc::new(Store::open(&arguments.database)?);
     if let Some(file) = &arguments.seed {
         let loaded = seed::load(&store, file).await?;
         tracing::info!(tenants = loaded.tenants, domains = loaded.domains, "seed loaded");
@@ -99,16 +108,37 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     // Not before: until here there is nothing to finish, and a signal may end the process as it always does.
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let writes = if token.is_some() { "token" } else { "off" };
-    let state = Arc::new(State { store, token, metrics: Metrics::default() });
+    let leases = if proxy_token.is_some() { "token" } else { "open" };
+    let redis = redis_url(arguments.redis)?.as_deref().map(Redis::at).transpose()?;
+    let counted_in = if redis.is_some() { "redis" } else { "database" };
+    let counts = Counts::new(store.clone(), redis, Duration::from_secs(arguments.lease_seconds.into()));
+    let state = Arc::new(State { store, counts, token, proxy_token, metrics: Metrics::default() });
     let listener = reserved.listen()?;
     let address = listener.address().map_err(|error| error.to_string())?;
-    tracing::info!(%address, database = %arguments.database, writes, "listening");
+    tracing::info!(%address, database = %arguments.database, writes, leases, counted_in, "listening");
     server::serve(listener, api::router(state.clone()), signals.next()).await;
     let closed = state.store.close().await;
     closed
         .map_err(|refusal| format!("database {}: {}", arguments.database, refusal.private().unwrap_or("not closed")))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn load_token(source: &token::Source, file: Option<&Path>) -> Result<Option<Token>, String> {
+    let variable = std::env::var(source.variable);
+    if matches!(variable, Err(std::env::VarError::NotUnicode(_))) {
+        return Err(format!("{}: the token has characters that no header can carry", source.variable));
+    }
+    Token::load(source, file, variable.ok().as_deref())
+}
+
+/// Where Redis is: an address may have a password in it, and then it is better in the environment than on a command line.
+fn redis_url(option: Option<String>) -> Result<Option<String>, String> {
+    let variable = std::env::var("TENANCYD_REDIS").ok().filter(|url| !url.is_empty());
+    match (option, variable) {
+        (Some(_), Some(_)) => Err("both TENANCYD_REDIS and --redis are given; one of them must go".to_owned()),
+        (option, variable) => Ok(option.or(variable)),
+    }
 }
 
 /// The signals that ask us to stop.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::counts::Outcomes;
 use crate::store::Health;
 
 /// The type of that text.
@@ -55,6 +57,15 @@ pub struct Contents {
     pub revision: i64,
 }
 
+/// What proxies' messages came to.
+#[derive(Debug)]
+pub struct Counted<'a> {
+    /// By what came of them.
+    pub outcomes: &'a Outcomes,
+    /// How often Redis failed, if there is one.
+    pub redis_failures: Option<u64>,
+}
+
 impl Metrics {
     /// Counts a request. One whose client went away has no status.
     pub fn request(&self, route: &str, method: &'static str, status: Option<u16>, took: Duration) {
@@ -72,12 +83,13 @@ impl Metrics {
     }
 
     /// All of it as text. Where the database gives no answer, what it would have said is left out.
-    pub fn text(&self, health: &Health, contents: Option<&Contents>) -> String {
+    pub fn text(&self, health: &Health, counts: &Counted, contents: Option<&Contents>) -> String {
         let mut text = Text::default();
         text.family("tenancyd_info", "gauge", "Which tenancyd this is.");
         text.sample(&format!("tenancyd_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).write(&mut text);
 
+        counts.write(&mut text);
         text.family("tenancyd_database_errors_total", "counter", "Jobs of the database that failed.");
         text.sample("tenancyd_database_errors_total{kind=\"unavailable\"}", health.unavailable);
         text.sample("tenancyd_database_errors_total{kind=\"internal\"}", health.broken);
@@ -124,6 +136,29 @@ impl Requests {
     }
 }
 
+impl Counted<'_> {
+    fn write(&self, text: &mut Text) {
+        let outcomes = self.outcomes;
+        text.family("tenancyd_leases_total", "counter", "Messages of proxies about their leases.");
+        for (outcome, count) in
+            [("granted", &outcomes.granted), ("refused", &outcomes.refused), ("settled", &outcomes.settled)]
+        {
+            let count = count.load(Ordering::Relaxed);
+            text.sample(&format!("tenancyd_leases_total{{outcome=\"{outcome}\"}}"), count);
+        }
+        text.family("tenancyd_leased_units_total", "counter", "Units that were granted to proxies.");
+        text.sample("tenancyd_leased_units_total", outcomes.units.load(Ordering::Relaxed));
+        if let Some(failures) = self.redis_failures {
+            text.family(
+                "tenancyd_redis_errors_total",
+                "counter",
+                "Scripts to which Redis gave no answer, or a wrong one.",
+            );
+            text.sample("tenancyd_redis_errors_total", failures);
+        }
+    }
+}
+
 #[derive(Default)]
 struct Text(String);
 
@@ -150,7 +185,7 @@ mod tests {
         }
         metrics.request("/tenants", "GET", None, Duration::from_micros(1));
         let health = Health { unavailable: 3, broken: 0, reads_waiting: 2, writes_waiting: 0 };
-        let text = metrics.text(&health, None);
+        let text = metrics.text(&health, &Counted { outcomes: &Outcomes::default(), redis_failures: Some(4) }, None);
         for line in [
             r#"tenancyd_requests_total{route="/tenants",method="GET",status="200"} 5"#,
             r#"tenancyd_requests_total{route="/tenants",method="GET",status="none"} 1"#,
@@ -163,6 +198,7 @@ mod tests {
             r#"tenancyd_request_duration_seconds_count{route="/tenants",method="GET"} 6"#,
             r#"tenancyd_database_errors_total{kind="unavailable"} 3"#,
             r#"tenancyd_database_queue_length{queue="reads"} 2"#,
+            "tenancyd_redis_errors_total 4",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in {text}");
         }

@@ -3,6 +3,7 @@
 mod backup;
 pub mod changes;
 mod connection;
+pub mod counts;
 pub mod directory;
 mod pool;
 mod schema;

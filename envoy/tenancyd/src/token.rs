@@ -1,12 +1,22 @@
-//! The bearer token that a writer must show.
+//! The bearer tokens that writers and proxies must show.
 
 use std::io::Read;
 use std::path::Path;
 
 use subtle::ConstantTimeEq;
 
-/// The environment variable that may hold it. A command line may not: every user of the machine can read those.
-pub const VARIABLE: &str = "TENANCYD_TOKEN";
+/// Where a token may be configured. A command line may not hold it: every user of the machine can read those.
+pub struct Source {
+    /// The environment variable.
+    pub variable: &'static str,
+    /// The option that names a file.
+    pub option: &'static str,
+}
+
+/// The token for writes.
+pub const WRITES: Source = Source { variable: "TENANCYD_TOKEN", option: "--token-file" };
+/// The token for leases.
+pub const LEASES: Source = Source { variable: "TENANCYD_PROXY_TOKEN", option: "--proxy-token-file" };
 
 /// The most that a token may have; a header of a request must hold it.
 const MAX_BYTES: u64 = 4096;
@@ -16,13 +26,14 @@ pub struct Token(Vec<u8>);
 
 impl Token {
     /// The configured token, if there is one: from the file, or else from the environment variable's value.
-    pub fn load(file: Option<&Path>, variable: Option<&str>) -> Result<Option<Self>, String> {
+    pub fn load(source: &Source, file: Option<&Path>, variable: Option<&str>) -> Result<Option<Self>, String> {
+        let Source { variable: name, option } = source;
         // `VARIABLE=` with nothing behind it is how compose files write "not set".
         let variable = variable.map(str::trim).filter(|text| !text.is_empty());
         match (file, variable) {
-            (Some(_), Some(_)) => Err(format!("both {VARIABLE} and --token-file are given; one of them must go")),
+            (Some(_), Some(_)) => Err(format!("both {name} and {option} are given; one of them must go")),
             (Some(file), None) => Self::read(file).map(Some),
-            (None, Some(text)) => Self::parse(text).map(Some).map_err(|fault| format!("{VARIABLE}: {fault}")),
+            (None, Some(text)) => Self::parse(text).map(Some).map_err(|fault| format!("{name}: {fault}")),
             (None, None) => Ok(None),
         }
     }
@@ -70,7 +81,7 @@ mod tests {
         };
         let good = file("good", "from-file\n");
         let (empty, spaced, long) = (file("empty", "\n"), file("spaced", "a b"), file("long", &"x".repeat(5000)));
-        let load = |file: Option<&Path>, variable| Token::load(file, variable);
+        let load = |file: Option<&Path>, variable| Token::load(&WRITES, file, variable);
 
         assert!(load(None, None).unwrap_or_else(|_| panic!()).is_none());
         assert!(load(None, Some("")).unwrap_or_else(|_| panic!()).is_none());

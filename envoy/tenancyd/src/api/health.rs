@@ -13,9 +13,13 @@ pub async fn alive() -> Response {
     json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
 }
 
-/// The database answers.
+/// The database answers, and Redis where there is one.
 pub async fn ready(State(state): Shared) -> Result<Response, Refusal> {
-    match state.store.read(directory::ping).await {
+    let both = async {
+        state.store.read(directory::ping).await?;
+        state.counts.ping().await
+    };
+    match both.await {
         Ok(()) => Ok(json(StatusCode::OK, r#"{"status":"ready"}"#.to_owned())),
         Err(refusal) => Err(Refusal::Unavailable(refusal.private().unwrap_or("no answer").to_owned())),
     }

@@ -37,9 +37,9 @@ pub async fn refuse_undecodable_path(request: Request, next: Next) -> Response {
 pub async fn close_over_unread_body(request: Request, next: Next) -> Response {
     let has_body = !request.body().is_end_stream();
     let is_http1 = request.version() < Version::HTTP_2;
-    let is_put = request.method() == Method::PUT;
+    let takes_body = matches!(*request.method(), Method::PUT | Method::POST);
     let mut response = next.run(request).await;
-    let was_read = is_put && response.status().is_success();
+    let was_read = takes_body && response.status().is_success();
     if has_body && is_http1 && !was_read {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -74,35 +74,40 @@ impl<C> Paging<C> {
     /// `after=CURSOR&limit=N`, both optional, and nothing else. `cursor` tells one that we gave from one that we didn't.
     pub fn parse(query: Option<&str>, cursor: impl Fn(&str) -> Option<C>) -> Result<Self, Refusal> {
         let mut faults = Faults::new();
-        let (mut after, mut limit) = (None, None);
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value).unwrap_or_default();
-            match key {
-                "after" if after.is_some() => fault(&mut faults, key, "given twice"),
-                "limit" if limit.is_some() => fault(&mut faults, key, "given twice"),
-                "after" => {
-                    let cursor = cursor(&value);
-                    if cursor.is_none() {
-                        fault(&mut faults, key, "not a cursor: take one that an answer has given");
-                    }
-                    after = Some(cursor);
-                }
-                "limit" => {
-                    let number = value.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
-                    if number.is_none() {
-                        fault(&mut faults, key, format!("expected a whole number from 1 to {MAX_LIMIT}"));
-                    }
-                    limit = Some(number);
-                }
-                _ => fault(&mut faults, "query", "unknown parameter, expected after or limit"),
-            }
+        let [after, limit] = parameters(query, ["after", "limit"], &mut faults);
+        let after = after.map(|text| cursor(&text));
+        if let Some(None) = after {
+            fault(&mut faults, "after", "not a cursor: take one that an answer has given");
+        }
+        let limit = limit.map(|text| text.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number)));
+        if let Some(None) = limit {
+            fault(&mut faults, "limit", format!("expected a whole number from 1 to {MAX_LIMIT}"));
         }
         match faults.is_empty() {
             true => Ok(Self { after: after.flatten(), limit: limit.flatten().unwrap_or(DEFAULT_LIMIT) }),
             false => Err(Refusal::Invalid(faults)),
         }
     }
+}
+
+/// The values of a query's parameters, each there once at most, and nothing else.
+pub fn parameters<const N: usize>(
+    query: Option<&str>,
+    names: [&'static str; N],
+    faults: &mut Faults,
+) -> [Option<String>; N] {
+    let mut found = names.map(|name| (name, None));
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        // What doesn't decode is nothing that anything could be called.
+        let value = decode(value).unwrap_or_default();
+        match found.iter_mut().find(|(name, _)| *name == key) {
+            Some((_, known @ None)) => *known = Some(value),
+            Some((name, Some(_))) => fault(faults, name, "given twice"),
+            None => fault(faults, "query", format!("unknown parameter, expected {}", names.join(" or "))),
+        }
+    }
+    found.map(|(_, value)| value)
 }
 
 /// The cursor after this name.
@@ -164,7 +169,7 @@ mod tests {
             (foreign.as_str(), vec!["after"]),
             ("limit=0", vec!["limit"]),
             ("limit=1001", vec!["limit"]),
-            ("limit=-1&after=%zz&x=1", vec!["limit", "after", "query"]),
+            ("limit=-1&after=%zz&x=1", vec!["query", "after", "limit"]),
             ("limit=1&limit=1", vec!["limit"]),
         ] {
             match paging(Some(query)) {

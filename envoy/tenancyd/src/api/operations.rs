@@ -7,13 +7,14 @@ use rusqlite::Connection;
 
 use super::Shared;
 use crate::error::Refusal;
-use crate::metrics::{self, Contents};
+use crate::metrics::{self, Contents, Counted};
 use crate::store::{changes, directory};
 
 /// `GET /metrics`. It answers also while the database doesn't.
 pub async fn metrics(State(state): Shared) -> Response {
     let contents = state.store.read(contents).await.ok();
-    let text = state.metrics.text(&state.store.health(), contents.as_ref());
+    let counted = Counted { outcomes: state.counts.outcomes(), redis_failures: state.counts.redis_failures() };
+    let text = state.metrics.text(&state.store.health(), &counted, contents.as_ref());
     (StatusCode::OK, [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 

@@ -85,6 +85,10 @@ pub async fn delete(
     if !state.store.write(move |connection| directory::delete_tenant(connection, &key)).await? {
         return Err(not_found(Some(&id)));
     }
+    // The tenant is gone whatever comes of this; what stays of its usage goes by itself in the end.
+    if let Err(refusal) = state.counts.forget(&id).await {
+        tracing::warn!(tenant = id.as_str(), error = refusal.private(), "its usage could not be forgotten");
+    }
     log_write(&headers, "tenant deleted", &id);
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -113,6 +113,12 @@ pub fn tenant_exists(connection: &Connection, id: &Identifier) -> Result<bool, R
     Ok(connection.prepare_cached("SELECT 1 FROM tenants WHERE id = ?")?.exists([id.as_str()])?)
 }
 
+/// The id of the tenant with this id or slug.
+pub fn tenant_id(connection: &Connection, name: &Identifier) -> Result<Option<String>, Refusal> {
+    let sql = "SELECT tenant_id FROM names WHERE name = ?";
+    Ok(connection.prepare_cached(sql)?.query_row([name.as_str()], |row| row.get(0)).optional()?)
+}
+
 /// The id of the tenant that has this domain.
 pub fn domain(connection: &Connection, domain: &Domain) -> Result<Option<String>, Refusal> {
     let sql = "SELECT tenant_id FROM domains WHERE domain = ?";
@@ -126,11 +132,7 @@ pub fn domains(
     after: Option<&Domain>,
     limit: usize,
 ) -> Result<Option<Page<String>>, Refusal> {
-    let id: Option<String> = connection
-        .prepare_cached("SELECT tenant_id FROM names WHERE name = ?")?
-        .query_row([name.as_str()], |row| row.get(0))
-        .optional()?;
-    let Some(id) = id else { return Ok(None) };
+    let Some(id) = tenant_id(connection, name)? else { return Ok(None) };
     let sql = "SELECT domain FROM domains WHERE tenant_id = ? AND domain > ? ORDER BY domain";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.as_str(), after.map_or("", Domain::as_str)])?;

@@ -53,6 +53,44 @@ const MIGRATIONS: &[&str] = &[
         begun_after INTEGER NOT NULL
      ) STRICT;
      CREATE INDEX tenants_by_status ON tenants (status);",
+    // 3: what is counted. A counter is a quota of a tenant by one kind of period, or a level, whose kind is none. `base` is what was
+    // set by hand, less what leases had used by then. `folded_used` and `folded_granted` are what the rows of leases came to that
+    // are gone; those of a period go at `fold_at`, and the period itself at `expires`.
+    "CREATE TABLE counters (
+        id INTEGER PRIMARY KEY,
+        tenant_id TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        quota_key TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        timezone TEXT NOT NULL,
+        touched INTEGER NOT NULL,
+        UNIQUE (tenant_id, quota_key, kind, timezone)
+     ) STRICT;
+     CREATE TABLE periods (
+        counter INTEGER NOT NULL REFERENCES counters (id) ON DELETE CASCADE,
+        start INTEGER NOT NULL,
+        end INTEGER NOT NULL,
+        tenant_id TEXT NOT NULL,
+        base INTEGER NOT NULL DEFAULT 0,
+        folded_used INTEGER NOT NULL DEFAULT 0,
+        folded_granted INTEGER NOT NULL DEFAULT 0,
+        fold_at INTEGER,
+        expires INTEGER NOT NULL,
+        PRIMARY KEY (counter, start)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX periods_by_tenant ON periods (tenant_id, start DESC);
+     CREATE INDEX periods_to_fold ON periods (fold_at) WHERE fold_at IS NOT NULL;
+     CREATE INDEX periods_by_expiry ON periods (expires);
+     CREATE TABLE leases (
+        counter INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        proxy TEXT NOT NULL,
+        used INTEGER NOT NULL,
+        granted INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        seen INTEGER NOT NULL,
+        PRIMARY KEY (counter, start, proxy),
+        FOREIGN KEY (counter, start) REFERENCES periods (counter, start) ON DELETE CASCADE
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the database to the newest version, all of the way or not at all.

@@ -16,7 +16,12 @@ pub const TOKEN: &str = "s3cret-token";
 /// The binary with these arguments, as it will be started.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenancyd"));
-    command.args(arguments).env_remove("TENANCYD_TOKEN").stdin(Stdio::null());
+    command
+        .args(arguments)
+        .env_remove("TENANCYD_TOKEN")
+        .env_remove("TENANCYD_PROXY_TOKEN")
+        .env_remove("TENANCYD_REDIS")
+        .stdin(Stdio::null());
     command
 }
 
@@ -146,6 +151,11 @@ impl Tenancyd {
     /// A request to a server that may be ended meanwhile.
     pub fn try_get(&self, path: &str) -> Option<Answer> {
         self.try_call("GET", path, None, &[]).ok()
+    }
+
+    /// A request to a server that may be ended meanwhile.
+    pub fn try_post(&self, path: &str, body: &str) -> Option<Answer> {
+        self.try_call("POST", path, Some(body), &[]).ok()
     }
 
     fn try_call(

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod backups;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod client;
@@ -15,10 +17,20 @@ mod http;
 #[cfg(test)]
 mod interface;
 #[cfg(test)]
+mod keepers;
+#[cfg(test)]
+mod leases;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]
+mod redis;
+#[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod usage;
 #[cfg(test)]
 mod writes;
