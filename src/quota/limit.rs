@@ -20,10 +20,9 @@ pub struct Unreadable;
 
 /// The limit that holds for a tenant, if there is one.
 pub fn limit(quota: &Quota, tenant: &Tenant) -> Result<Option<Limit>, Unreadable> {
-    let own = tenant.record.get("quotas").and_then(|quotas| quotas.get(quota.quota_key.as_str()));
-    let allowance = match own {
+    let allowance = match quota.own_limit(tenant) {
         // What a record says and nobody understands must not become a more generous limit.
-        Some(own) => Allowance::parse(own).ok_or(Unreadable)?,
+        Some(own) => own.ok_or(Unreadable)?,
         None => by_plan(quota, tenant).unwrap_or(quota.limit),
     };
     if quota.misfit(allowance).is_some() {
