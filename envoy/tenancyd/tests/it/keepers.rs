@@ -89,6 +89,11 @@ impl Redis {
         started
     }
 
+    /// A connection of one's own.
+    pub fn connect(&self) -> redis::Connection {
+        redis::Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod backups;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod client;

@@ -16,17 +16,26 @@ use crate::keepers;
 
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Counts with one tenant, acme.
-async fn counts(location: Location, redis: Option<&keepers::Redis>) -> Counts {
-    let store = Arc::new(Store::open(&location).unwrap());
+/// A store with one tenant, acme.
+pub async fn acme(location: &Location) -> Arc<Store> {
+    let store = Store::open(location).unwrap();
     let mut faults = Vec::new();
     let raw = tenancyd::document::document(br#"{"id":"acme"}"#, &mut faults).unwrap();
     let tenant = tenancyd::tenant::Tenant::parse(raw, None, "", &mut faults).unwrap();
     store.write(move |connection| directory::put_tenant(connection, &tenant)).await.unwrap();
+    Arc::new(store)
+}
+
+/// Its counts.
+pub fn keep(store: Arc<Store>, redis: Option<&keepers::Redis>) -> Counts {
     Counts::new(store, redis.map(|redis| Redis::at(&redis.url).unwrap()), SILENCE)
 }
 
-fn id(text: &str) -> Identifier {
+async fn counts(location: Location, redis: Option<&keepers::Redis>) -> Counts {
+    keep(acme(&location).await, redis)
+}
+
+pub fn id(text: &str) -> Identifier {
     Identifier::parse(text).unwrap()
 }
 

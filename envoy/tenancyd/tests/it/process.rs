@@ -254,12 +254,18 @@ fn a_start_that_cannot_work_says_why() {
         (["--database", &foreign], "another program's"),
         (["--token-file", &token], "the token is empty"),
         (["--token-file", &none], "No such file"),
+        (["--proxy-token-file", &token], "the token is empty"),
+        (["--redis", "nonsense"], "Redis"),
+        (["--redis", "rediss://127.0.0.1/0"], "TLS"),
     ] {
         let said = failed_start(command(&["--listen", "127.0.0.1:0"]).args(arguments).current_dir(folder.path()));
         assert!(said.starts_with("tenancyd: ") && said.contains(expected) && said.lines().count() == 1, "{said}");
     }
     let both = failed_start(command(&["--listen", "127.0.0.1:0", "--token-file", &text]).env("TENANCYD_TOKEN", "x"));
     assert!(both.contains("one of them must go"), "{both}");
+    let redis = ["--listen", "127.0.0.1:0", "--redis", "redis://127.0.0.1/0"];
+    let both = failed_start(command(&redis).env("TENANCYD_REDIS", "redis://:s3cret@127.0.0.1/0"));
+    assert!(both.contains("one of them must go") && !both.contains("s3cret"), "{both}");
 }
 
 #[test]
