@@ -343,6 +343,14 @@ impl Config {
     }
 }
 
+/// Reads settings of a test, which are sound.
+#[cfg(test)]
+pub(crate) fn from_json<T: Setting>(value: &Value) -> T {
+    let mut faults = Faults::default();
+    let settings = T::read(&Node::root(value), &mut faults);
+    settings.filter(|_| faults.is_empty()).unwrap_or_else(|| panic!("{faults}"))
+}
+
 fn tree(bytes: &[u8]) -> Result<Value, Faults> {
     let text = bytes.trim_ascii();
     if text.is_empty() {
