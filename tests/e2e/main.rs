@@ -15,12 +15,19 @@
 mod bootstrap;
 mod curl;
 mod envoy;
+mod flood;
+mod leases;
+mod listeners;
 mod load;
 mod outage;
 mod proxy;
+mod quotas_under_load;
+mod rate_limit;
+mod rate_limiter;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod scripted;
+mod tenancyd;
 mod tokens_in_envoy;
 
 run_scenarios!(crate::envoy::EnvoyWorld);

@@ -15,6 +15,8 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use crate::wishes;
+
 /// The largest body that is counted to its end.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
@@ -39,8 +41,14 @@ async fn answer(
         let hello = described(&echo.name, &parts, 0).to_string();
         return upgrade.on_upgrade(|socket| converse(socket, hello));
     }
-    match count(body).await {
-        Some(bytes) => json_response(StatusCode::OK, described(&echo.name, &parts, bytes)),
+    let counted = count(body).await;
+    tokio::time::sleep(wishes::delay(&parts.headers)).await;
+    match counted {
+        Some(bytes) => {
+            let mut response = json_response(StatusCode::OK, described(&echo.name, &parts, bytes));
+            response.headers_mut().extend(wishes::response_headers(&parts.headers));
+            response
+        }
         None => {
             let error = json!({"error": {"code": "PAYLOAD_TOO_LARGE", "message": "The body has more than 64 MiB, or broke off", "details": {}}});
             json_response(StatusCode::PAYLOAD_TOO_LARGE, error)

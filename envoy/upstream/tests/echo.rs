@@ -69,6 +69,20 @@ fn a_body_is_counted_up_to_the_limit() {
     }
 }
 
+#[test]
+fn a_request_gets_the_delay_and_the_headers_that_it_asks_for() {
+    let upstream = Upstream::start("blue").unwrap();
+    let begun = Instant::now();
+    let (head, _) = exchange(
+        &upstream,
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-echo-delay-ms: 300\r\n\
+          x-echo-response-headers: x-usage-cost=5, X-Other=a b=c,nothing,bad name=1\r\n\r\n",
+    );
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    assert!(head.contains("\r\nx-usage-cost: 5\r\nx-other: a b=c\r\n"), "{head}");
+    assert!(!head.contains("nothing") && !head.contains("bad"), "{head}");
+}
+
 #[tokio::test]
 async fn an_http_2_request_has_its_authority_and_no_pseudo_headers() {
     let upstream = Upstream::start("green").unwrap();
