@@ -158,6 +158,9 @@ fn used_up_though(
     let floods = edges.each_ref().map(|edge| edge.flood(4, 12));
     std::thread::sleep(Duration::from_millis(1500));
     kills(edges);
+    // Else the last ones killed had nothing to lose.
+    let before = service.received();
+    assert!(before < limit, "all was used before the last was killed");
     let units = |units: usize| u64::try_from(units).expect("it is small");
     // What isn't abandoned is used in the end: everything that the service behind the leases knows of, is.
     let all_is_used = || {
@@ -173,7 +176,10 @@ fn used_up_though(
     let statuses = floods.map(Flood::end);
     until(Duration::from_secs(15), all_is_used, || format!("{received} arrived; {:?}", usage()));
     let (usage, received_now) = (usage(), service.received());
-    println!("limit {limit}: {received} arrived, {} short; {usage:?}; {statuses:?}", limit - received);
+    println!(
+        "limit {limit}: {before} arrived while all was killed, {received} in the end, {} short; {usage:?}; {statuses:?}",
+        limit - received
+    );
     assert_eq!(received, received_now, "nothing more after it was quiet");
     assert!(received <= limit);
     // What a killed Envoy had used and not said is abandoned to tenancyd, and has arrived all the same.
@@ -188,7 +194,7 @@ const MAX_UNITS: u64 = 60;
 #[test]
 fn never_over_though_envoy_and_tenancyd_are_killed() {
     let (service, mut tenancyd) = (Upstream::start("service").expect("it starts"), Tenancyd::start(&[TENANT], None));
-    let mut edges = [0, 1].map(|_| Edge::start(quota(4000, MAX_UNITS), &service, &tenancyd, PROXY_TOKEN));
+    let mut edges = [0, 1].map(|_| Edge::start(quota(6000, MAX_UNITS), &service, &tenancyd, PROXY_TOKEN));
     let at = tenancyd.addr;
     let kills = |edges: &mut [Edge; 2]| {
         edges[0].kill();
@@ -204,14 +210,14 @@ fn never_over_though_envoy_and_tenancyd_are_killed() {
         tenancyd.again();
         edges[1].again();
     };
-    used_up_though(4000, 2, &mut edges, &service, kills, || crate::tenancyd::usage(at, TENANT));
+    used_up_though(6000, 2, &mut edges, &service, kills, || crate::tenancyd::usage(at, TENANT));
 }
 
 #[test]
 fn never_over_though_redis_and_all_around_it_are_killed() {
     let (service, mut redis) = (Upstream::start("service").expect("it starts"), Redis::start());
     let mut tenancyds = [0, 1].map(|_| Tenancyd::start(&[TENANT], Some(redis.addr)));
-    let edge = |tenancyd: &Tenancyd| Edge::start(quota(4000, MAX_UNITS), &service, tenancyd, PROXY_TOKEN);
+    let edge = |tenancyd: &Tenancyd| Edge::start(quota(6000, MAX_UNITS), &service, tenancyd, PROXY_TOKEN);
     let mut edges = tenancyds.each_ref().map(edge);
     let at = tenancyds[1].addr;
     let kills = |edges: &mut [Edge; 2]| {
@@ -229,5 +235,5 @@ fn never_over_though_redis_and_all_around_it_are_killed() {
         redis.again();
         tenancyds[1].again();
     };
-    used_up_though(4000, 1, &mut edges, &service, kills, || crate::tenancyd::usage(at, TENANT));
+    used_up_though(6000, 1, &mut edges, &service, kills, || crate::tenancyd::usage(at, TENANT));
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -36,16 +37,18 @@ async fn answer(
     request: Request,
 ) -> Response {
     echo.received.fetch_add(1, Ordering::SeqCst);
+    let received_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    let received_at = u64::try_from(received_at).unwrap_or(u64::MAX);
     let (parts, body) = request.into_parts();
     if let Ok(upgrade) = upgrade {
-        let hello = described(&echo.name, &parts, 0).to_string();
+        let hello = described(&echo.name, received_at, &parts, 0).to_string();
         return upgrade.on_upgrade(|socket| converse(socket, hello));
     }
     let counted = count(body).await;
     tokio::time::sleep(wishes::delay(&parts.headers)).await;
     match counted {
         Some(bytes) => {
-            let mut response = json_response(StatusCode::OK, described(&echo.name, &parts, bytes));
+            let mut response = json_response(StatusCode::OK, described(&echo.name, received_at, &parts, bytes));
             response.headers_mut().extend(wishes::response_headers(&parts.headers));
             response
         }
@@ -56,7 +59,7 @@ async fn answer(
     }
 }
 
-fn described(name: &str, parts: &Parts, body_bytes: usize) -> Value {
+fn described(name: &str, received_at: u64, parts: &Parts, body_bytes: usize) -> Value {
     let mut headers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, value) in &parts.headers {
         headers.entry(name.as_str()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -64,6 +67,7 @@ fn described(name: &str, parts: &Parts, body_bytes: usize) -> Value {
     let host = || parts.headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     json!({
         "name": name,
+        "receivedAt": received_at,
         "method": parts.method.as_str(),
         // HTTP/2's :authority is in the URI; HTTP/1.1 has the host header.
         "authority": parts.uri.authority().map(|authority| authority.to_string()).or_else(host),

@@ -1,6 +1,6 @@
 //! The demo's and the tests' upstream: a server that tells each client what it received from it.
 //!
-//! Every request is answered with 200 and JSON: the server's `name`, the request's `method`, `authority`, `path` (with the
+//! Every request is answered with 200 and JSON: the server's `name`, `receivedAt` in milliseconds since 1970, the request's `method`, `authority`, `path` (with the
 //! query, as it came), `headers` (each name with all of its values, in order) and `bodyBytes`. A WebSocket handshake is accepted;
 //! the server's first message is the same JSON about the handshake, and every message after it is echoed.
 //!
