@@ -55,7 +55,20 @@ settings! {
         if no_tenants && !section.has("lookupTenant") && !by_domain_alone {
             section.fault_here("no directory of any kind: give lookupTenant, or at least one of tenants");
         }
+        for (quota, tenant) in misfits(quotas.as_ref(), tenants.as_ref()) {
+            section.fault("tenants", format!("{tenant}: its limit of {quota} has a period that the quota can't have"));
+        }
     }
+}
+
+/// Inline tenants whose own limits don't go with a quota; a directory's are met when they come.
+fn misfits<'c>(quotas: Option<&'c Quotas>, tenants: Option<&'c Tenants>) -> Vec<(&'c Identifier, &'c Identifier)> {
+    let (Some(quotas), Some(tenants)) = (quotas, tenants) else { return Vec::new() };
+    let pairs = quotas.0.iter().flat_map(|quota| tenants.0.iter().map(move |tenant| (quota, tenant)));
+    pairs
+        .filter(|(quota, tenant)| quota.own_limit(tenant).flatten().is_some_and(|own| quota.misfit(own).is_some()))
+        .map(|(quota, tenant)| (&quota.quota_key, &tenant.id))
+        .collect()
 }
 
 choice! {
@@ -328,6 +341,14 @@ impl Config {
         }
         schema
     }
+}
+
+/// Reads settings of a test, which are sound.
+#[cfg(test)]
+pub(crate) fn from_json<T: Setting>(value: &Value) -> T {
+    let mut faults = Faults::default();
+    let settings = T::read(&Node::root(value), &mut faults);
+    settings.filter(|_| faults.is_empty()).unwrap_or_else(|| panic!("{faults}"))
 }
 
 fn tree(bytes: &[u8]) -> Result<Value, Faults> {

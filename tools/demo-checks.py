@@ -162,6 +162,20 @@ ask(
 )
 ask("one source, two tenants", [], "/api/tasks?tenant=acme&tenant=hooli", 403, code="TENANT_AMBIGUOUS")
 
+section("What a tenant may use")
+UMBRELLA = {"x_tenant_id": "umbrella", "x_tenant_plan": "free"}
+for number, warning in enumerate((ABSENT, ABSENT, "apiRequests=80"), 1):
+    ask(
+        f"umbrella has 3 requests a month, this is number {number}",
+        host("umbrella.app.example.com"),
+        "/api/tasks",
+        200,
+        x_tenant_quota_warning=warning,
+        **UMBRELLA,
+    )
+ask("the fourth is refused", host("umbrella.app.example.com"), "/api/tasks", 429, code="QUOTA_EXCEEDED")
+ask("which costs no other tenant anything", host("acme.app.example.com"), "/api/tasks", 200, **ACME)
+
 section("What a client says of itself does not count")
 ask(
     "acme claims another plan",

@@ -9,7 +9,7 @@ use super::fields::HeaderName;
 use super::jwt::SecretSource;
 use super::reader::{Faults, Node, Setting, Whole, choice, exact_u64, settings, unknown};
 use crate::calendar::{Unit, Zone};
-use crate::tenant::Identifier;
+use crate::tenant::{Identifier, Tenant};
 
 /// The largest number of units: 2^63 - 1, so that every service and database can hold one.
 pub const MOST_UNITS: u64 = i64::MAX.unsigned_abs();
@@ -56,6 +56,9 @@ settings! {
         } else if period == Some(Period::None) && count.as_ref().is_some_and(|count| !matches!(count, Count::Edge)) {
             section.fault("count", "must be edge for a level, or its service must be given as checkUsage");
         }
+        if let (Some(Count::RateLimit(_)), Some(Cost::Fixed(units))) = (&count, &cost) && u32::try_from(*units).is_err() {
+            section.fault("cost", "must be at most 4294967295, which is all that the rate limit protocol can carry");
+        }
         if !counted && cost.as_ref().is_some_and(|cost| matches!(cost, Cost::Response { .. })) {
             section.fault("cost", "must be a number for a level: what it holds is given back, whatever a response says");
         }
@@ -66,6 +69,11 @@ impl Quota {
     /// Its period, where neither a plan nor a tenant has another one.
     pub fn own_period(&self) -> Period {
         self.period.unwrap_or(Period::None)
+    }
+
+    /// What a tenant's own record says of this quota: nothing, or `Some(None)` for what can't be understood.
+    pub fn own_limit(&self, tenant: &Tenant) -> Option<Option<Allowance>> {
+        tenant.record.get("quotas")?.get(self.quota_key.as_str()).map(Allowance::parse)
     }
 
     /// Why an allowance doesn't go with this quota.
@@ -291,7 +299,7 @@ settings! {
         required "responseHeader" => response_header: HeaderName,
         /// How many units are taken until then, and for good where no response says another number. The largest possible cost
         /// here, and no limit is ever exceeded; less, and the last requests of a period may exceed it by the difference.
-        default "reserve" => reserve: Whole<0, 9_007_199_254_740_992> = Whole(1),
+        default "reserve" => reserve: Whole<0, 4_294_967_295> = Whole(1),
     }
 }
 

@@ -159,9 +159,13 @@ impl Meter {
         let kind = self.supplier.as_ref().map_or("", Supplier::kind);
         let local = self.tenants.entry(tenant.id.clone()).or_insert_with(|| Local::new(quota, kind, tenant));
         if !Rc::ptr_eq(&local.tenant, tenant) {
+            let mut renewed = Local::new(quota, kind, tenant);
+            if (renewed.limit, &renewed.key) == (local.limit, &local.key) {
+                local.tenant = renewed.tenant;
+                return local;
+            }
             // What was leased under the old limit may be more than the new one leaves.
             local.give_back(host);
-            let mut renewed = Local::new(quota, kind, tenant);
             if renewed.key == local.key {
                 (renewed.period, renewed.ends) = (local.period, local.ends);
             }
@@ -299,6 +303,9 @@ impl Meter {
             );
         }
         let lease = local.next_lease(now);
+        // One question serves all who wait here.
+        let waiting = u64::try_from(local.waiting.len()).unwrap_or(u64::MAX);
+        let demand = want.units.saturating_mul(waiting.saturating_add(1));
         let outcome = Pool::update(host, &local.key, |pool| {
             // The service's clock says when the period is over, and nothing of it is left then.
             let current = at < pool.supply.ends;
@@ -306,7 +313,7 @@ impl Meter {
             let ceiling = if current { supplier.ceiling(&pool.supply, limit) } else { 0 };
             let taken = Free::of(pool, mine, ceiling).take(pool, me, want, lease);
             let served = matches!(taken, Taken::Units { .. });
-            let question = supplier.question(pool, limit, want.units, at, served);
+            let question = supplier.question(pool, limit, want.units, demand, at, served);
             let next = if served {
                 Next::Done
             } else if question.is_some() || at < pool.supply.asked_until {
@@ -571,8 +578,11 @@ impl Local {
     }
 
     fn charge(&self, units: u64) -> Charge {
-        let is_level = self.limit.is_ok_and(|limit| limit.is_some_and(|limit| limit.period == Period::None));
-        Charge { key: Rc::clone(&self.key), label: self.period.start, units, is_level }
+        Charge { key: Rc::clone(&self.key), label: self.period.start, units, is_level: self.is_level() }
+    }
+
+    fn is_level(&self) -> bool {
+        self.limit.is_ok_and(|limit| limit.is_some_and(|limit| limit.period == Period::None))
     }
 
     fn standing(&self, limit: Limit, elsewhere: i128, taken: u64) -> Standing {
@@ -602,6 +612,10 @@ impl Local {
     }
 
     fn give_back(&mut self, host: &dyn Host) {
+        // What a worker holds of a level is in use, and comes back with each request's end.
+        if self.is_level() {
+            return;
+        }
         let left = std::mem::take(&mut self.left);
         self.lease = 0;
         give_back(&self.key, Some((self.period.start, left)), host);

@@ -55,10 +55,12 @@ pub struct Supply {
     pub elsewhere: u64,
     /// The limit that the service said holds.
     pub limit: u64,
+    /// 1 where the service refused more than a request needs, and the next question is for no more than that; else 0.
+    pub sparing: u64,
 }
 
 impl Supply {
-    const FIELDS: usize = 13;
+    const FIELDS: usize = 14;
 
     fn fields(&self) -> [u64; Self::FIELDS] {
         [
@@ -75,6 +77,7 @@ impl Supply {
             self.reported,
             self.elsewhere,
             self.limit,
+            self.sparing,
         ]
     }
 
@@ -93,6 +96,7 @@ impl Supply {
             reported,
             elsewhere,
             limit,
+            sparing,
         ] = fields;
         Self {
             granted,
@@ -108,6 +112,7 @@ impl Supply {
             reported,
             elsewhere,
             limit,
+            sparing,
         }
     }
 }

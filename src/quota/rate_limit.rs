@@ -200,3 +200,133 @@ fn unit_seconds(number: u64) -> i64 {
         _ => 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Quota;
+    use crate::config::from_json;
+    use crate::quota::Limit;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Request {
+        #[prost(string, tag = "1")]
+        domain: String,
+        #[prost(message, repeated, tag = "2")]
+        descriptors: Vec<Descriptor>,
+        #[prost(uint32, tag = "3")]
+        hits_addend: u32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Descriptor {
+        #[prost(message, repeated, tag = "1")]
+        entries: Vec<Entry>,
+        #[prost(message, optional, tag = "2")]
+        limit: Option<Override>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Entry {
+        #[prost(string, tag = "1")]
+        key: String,
+        #[prost(string, tag = "2")]
+        value: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Override {
+        #[prost(uint32, tag = "1")]
+        requests_per_unit: u32,
+        #[prost(int32, tag = "2")]
+        unit: i32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Response {
+        #[prost(int32, tag = "1")]
+        overall_code: i32,
+        #[prost(message, repeated, tag = "2")]
+        statuses: Vec<DescriptorStatus>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct DescriptorStatus {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(message, optional, tag = "2")]
+        current_limit: Option<Override>,
+        #[prost(uint32, tag = "3")]
+        limit_remaining: u32,
+        #[prost(message, optional, tag = "4")]
+        duration_until_reset: Option<prost_types::Duration>,
+    }
+
+    fn service() -> RateLimitService {
+        let quota: Quota = from_json(&json!({
+            "quotaKey": "api", "period": "hour", "count": {"rateLimit": {"cluster": "c", "domain": "edge"}},
+        }));
+        let crate::config::Count::RateLimit(settings) = &quota.count else { panic!("it is a rate limit service") };
+        RateLimitService::new(settings, &quota.quota_key)
+    }
+
+    fn question(units: u64, limit: u64) -> Question {
+        let limit = Limit { units: limit, period: Period::Calendar(Unit::Hour) };
+        Question { sequence: 1, label: None, limit: Some(limit), used: 0, units, least: 1 }
+    }
+
+    #[test]
+    fn the_question_is_what_prost_reads() {
+        let tenants = [(json!({"id": "acme", "metadata": {"plan": "pro"}}), "pro"), (json!({"id": "acme"}), "none")];
+        for ((record, plan), (limit, unit)) in tenants.into_iter().zip([(70_000, Some((70_000, 3))), (1 << 32, None)]) {
+            let callout = service().callout(&question(300, limit), &Tenant::parse(record).unwrap(), Vec::new());
+            let Body::Grpc(message) = callout.body else { panic!("it is a gRPC call") };
+            let entry = |key: &str, value: &str| Entry { key: key.to_owned(), value: value.to_owned() };
+            let expected = Request {
+                domain: "edge".to_owned(),
+                descriptors: vec![Descriptor {
+                    entries: vec![entry("quota_key", "api"), entry("plan", plan), entry("tenant_id", "acme")],
+                    limit: unit.map(|(requests_per_unit, unit)| Override { requests_per_unit, unit }),
+                }],
+                hits_addend: 300,
+            };
+            assert_eq!(Request::decode(message.as_slice()), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn the_answer_is_read_as_it_is() {
+        let status = |limit: u32, remaining, seconds| DescriptorStatus {
+            code: 1,
+            current_limit: Some(Override { requests_per_unit: limit, unit: 2 }),
+            limit_remaining: remaining,
+            duration_until_reset: Some(prost_types::Duration { seconds, nanos: 500_000_000 }),
+        };
+        let answer = |overall_code, statuses| Answer::Reply {
+            status: 200,
+            body: Response { overall_code, statuses }.encode_to_vec(),
+        };
+        let read = |answer| service().read(&question(10, 100), answer, 1000);
+        let grant = read(answer(1, vec![status(500, 480, 40), status(100, 60, 30)])).unwrap();
+        assert_eq!((grant.units, grant.limit, grant.elsewhere), (Units::More(10), 100, 30));
+        assert_eq!((grant.label, grant.resets_at, grant.lasts), (971, 1031, Duration::from_millis(30_500)));
+        assert_eq!(read(answer(2, vec![status(100, 0, 30)])).unwrap().units, Units::None);
+        // A service without a rule for it says nothing but yes.
+        let grant = read(answer(1, Vec::new())).unwrap();
+        assert_eq!((grant.units, grant.limit, grant.lasts), (Units::More(10), 0, UNSAID));
+        assert!(read(answer(0, Vec::new())).is_err());
+        assert!(read(Answer::Reply { status: 200, body: b"OK".to_vec() }).is_err());
+        assert!(read(Answer::Failed { why: "gone" }).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = service().read(&question(u64::MAX, u64::MAX), Answer::Reply { status: 200, body: bytes }, i64::MAX);
+        }
+    }
+}

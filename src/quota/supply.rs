@@ -138,7 +138,16 @@ impl Supplier {
     }
 
     /// The question that is due after a request was served, or not, from a pool; the pool notes that it is under way.
-    pub fn question(&self, pool: &mut Pool, limit: Limit, units: u64, at: u64, served: bool) -> Option<Question> {
+    /// `demand` is what all requests need that wait in this worker, the one with its `units` included.
+    pub fn question(
+        &self,
+        pool: &mut Pool,
+        limit: Limit,
+        units: u64,
+        demand: u64,
+        at: u64,
+        served: bool,
+    ) -> Option<Question> {
         let supply = pool.supply;
         let current = at < supply.ends;
         let changed = matches!(self, Self::Lease(_)) && supply.limit != limit.units;
@@ -154,14 +163,18 @@ impl Supplier {
             batch if lasted > LONG => batch.div_ceil(2),
             batch => batch,
         };
-        let batch = batch.min(self.most());
+        let batch = if supply.sparing == 0 { batch.min(self.most()) } else { 1 };
         let enough = spare.saturating_mul(2) >= supply.batch.max(1).min(batch);
-        if served && enough {
+        if served && (enough || self.most() == 1) {
             return None;
         }
         pool.supply.batch = batch;
-        let least = if served { 0 } else { units };
-        Some(self.ask(pool, Some(limit), spare, batch.max(least), least, at))
+        let (least, demand) = match (served, supply.sparing) {
+            (true, _) => (0, 0),
+            (false, 0) => (units, demand),
+            (false, _) => (units, units),
+        };
+        Some(self.ask(pool, Some(limit), spare, batch.max(demand), least, at))
     }
 
     /// The report that is due of a pool that is not in use: what lies unused goes back, and what was used is said.
@@ -219,13 +232,33 @@ impl Supplier {
             if pool.supply.sequence == question.sequence {
                 pool.supply.asked_until = 0;
                 match &grant {
-                    Ok(grant) => apply(pool, question, grant, sent_at, at),
+                    Ok(grant) => {
+                        apply(pool, question, grant, sent_at, at);
+                        self.note_refusal(pool, question, grant, at);
+                    }
                     Err(_) => silence(&mut pool.supply, at),
                 }
             }
             (Write::Yes, pool.take_waiters())
         });
         (waiters.unwrap_or_default(), grant.err())
+    }
+}
+
+impl Supplier {
+    /// Notes for how long there is no use in asking again, if the answer brought nothing that may be taken.
+    fn note_refusal(&self, pool: &mut Pool, question: &Question, grant: &Grant, at: u64) {
+        let ceiling = match question.limit {
+            Some(limit) => self.ceiling(&pool.supply, limit),
+            None => pool.supply.granted,
+        };
+        let refused = question.units > 0 && ceiling <= pool.taken;
+        // Where more was asked for than a request needs, the next question is for no more than that.
+        let may_do_with_less = grant.units == Units::None && question.units > question.least.max(1);
+        pool.supply.sparing = u64::from(may_do_with_less || (refused && grant.units == Units::None));
+        let pause = if grant.may_come_back { DRY } else { EMPTY };
+        pool.supply.dry_until =
+            if refused && !may_do_with_less { at.saturating_add(pause).min(pool.supply.ends) } else { 0 };
     }
 }
 
@@ -261,16 +294,6 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
     supply.silences = 0;
     supply.silent_until = 0;
     supply.came_at = at;
-    let refused = question.units > 0 && supply.granted <= pool.taken;
-    // Where more was asked for than a request needs, the next question is for no more than that.
-    let may_do_with_less = grant.units == Units::None && question.units > question.least.max(1);
-    if may_do_with_less {
-        supply.batch = 1;
-    }
-    supply.dry_until = match refused && !may_do_with_less {
-        true => at.saturating_add(if grant.may_come_back { DRY } else { EMPTY }).min(supply.ends),
-        false => 0,
-    };
 }
 
 fn silence(supply: &mut Supply, at: u64) {

@@ -11,6 +11,7 @@
 )]
 
 mod lookups;
+mod metering;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod world;

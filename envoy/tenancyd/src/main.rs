@@ -97,6 +97,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
 
     let token = load_token(&token::WRITES, arguments.token_file.as_deref())?;
     let proxy_token = load_token(&token::LEASES, arguments.proxy_token_file.as_deref())?;
+    let redis = redis_url(arguments.redis)?.as_deref().map(Redis::at).transpose()?;
     // Before the database is touched: a second start by mistake must not load its seed over the first one's data.
     let reserved = Reserved::new(&arguments.listen).await?;
     let store = Arc::new(Store::open(&arguments.database)?);
@@ -109,7 +110,6 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let writes = if token.is_some() { "token" } else { "off" };
     let leases = if proxy_token.is_some() { "token" } else { "open" };
-    let redis = redis_url(arguments.redis)?.as_deref().map(Redis::at).transpose()?;
     let counted_in = if redis.is_some() { "redis" } else { "database" };
     let counts = Counts::new(store.clone(), redis, Duration::from_secs(arguments.lease_seconds.into()));
     let state = Arc::new(State { store, counts, token, proxy_token, metrics: Metrics::default() });
