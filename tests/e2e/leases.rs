@@ -83,7 +83,7 @@ fn two_envoys_let_exactly_the_limit_pass() {
     let (service, tenancyd) = (Upstream::start("service").expect("it starts"), Tenancyd::start(&[TENANT], None));
     let edges = [0, 1].map(|_| Edge::start(quota(2000, 1000), &service, &tenancyd, PROXY_TOKEN));
     let began = Instant::now();
-    let floods = edges.each_ref().map(|edge| edge.flood(6, 0));
+    let floods = edges.each_ref().map(|edge| edge.flood(24, 0));
     until(
         Duration::from_secs(20),
         || service.received() >= 2000,

@@ -40,7 +40,7 @@ fn world(config: Value, at: std::net::SocketAddr) -> EnvoyWorld {
 
 /// What arrives of as many requests as both workers can bear, when nothing more does.
 fn flooded(world: &EnvoyWorld) -> usize {
-    let flood = Flood::start(world.envoy.listener, TENANT, 10, Duration::ZERO);
+    let flood = Flood::start(world.envoy.listener, TENANT, 48, Duration::ZERO);
     let received = settled(&world.service, Duration::from_millis(1500));
     let statuses = flood.end();
     println!("{received} arrived; {statuses:?}");
@@ -110,15 +110,12 @@ fn without_an_answer_on_error_decides() {
     let world_1 = world(config(quota(Some(100), 1)), limiter.addr);
     let mut client = Client::connect(world_1.envoy.listener);
     assert_eq!(client.get(TENANT), 200);
-    std::thread::sleep(Duration::from_millis(200));
     limiter.stop();
-    // One unit is asked for ahead.
-    assert_eq!(client.get(TENANT), 200);
     for _ in 0..5 {
         let refused = client.ask(&[("x-tenant-id", TENANT)]).expect("an answer");
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     }
-    assert_eq!(world_1.received(), 2);
+    assert_eq!(world_1.received(), 1);
     let mut quota = quota(Some(100), 1);
     quota["onError"] = json!("allow");
     let world_2 = world(config(quota), limiter.addr);
