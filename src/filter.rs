@@ -4,7 +4,7 @@ mod headers;
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -136,12 +136,13 @@ struct Pending {
     question: Option<Vec<u8>>,
     /// What the application said of usages that the request has waited for.
     usages: Vec<(Key, Lookup)>,
-    /// How often it has waited for a quota.
-    waits: u32,
+    /// Since when it waits for a quota, by the monotonic clock.
+    waits_since: Option<Duration>,
 }
 
-/// How often a request waits for a quota at most. Each wait has a bound of its own, and mostly one is enough.
-const MOST_WAITS: u32 = 16;
+/// How long a request waits for a quota at most. Each wait has a bound of its own, and mostly one is enough; but where many
+/// want units that come one by one, others may be faster again and again.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The header that tells the service of quotas that are nearly used up.
 const WARNING: &str = "x-tenant-quota-warning";
 
@@ -267,7 +268,7 @@ impl Filter {
             trace: trace(head),
             question,
             usages: Vec::new(),
-            waits: 0,
+            waits_since: None,
         };
         let step = self.advance(id, &mut pending, host);
         if step == Step::Wait {
@@ -513,10 +514,10 @@ impl Filter {
             let events = vec![Event { quota_key, what }];
             Err(Step::Deny(Refusal { denial, tenant: Some(Rc::clone(tenant)), events }))
         };
+        let now = host.monotonic();
         match self.meters.meter(asker, tenant, &pending.usages, &mut self.directory, host) {
             Metering::Pass(metered) => Ok(metered),
-            Metering::Wait if pending.waits < MOST_WAITS => {
-                pending.waits = pending.waits.saturating_add(1);
+            Metering::Wait if now.saturating_sub(*pending.waits_since.get_or_insert(now)) < LONGEST_WAIT => {
                 Err(Step::Wait)
             }
             Metering::Wait => Err(Step::Deny(Refusal {

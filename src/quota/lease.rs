@@ -118,7 +118,7 @@ impl LeaseService {
             resets_at: time("resetsAt")?,
             lasts: Duration::from_millis(number("resetsInMs")?),
             units: Units::InAll(granted),
-            elsewhere: usage.saturating_add(leased).saturating_sub(granted),
+            counted: usage.saturating_add(leased),
             may_come_back: leased > 0,
             limit: 0,
         })

@@ -280,11 +280,12 @@ impl Meter {
     /// Takes units that a service grants. The question to ask it, if it is time to, is returned beside.
     pub fn draw_supplied(&mut self, tenant: &Rc<Tenant>, want: Want, host: &dyn Host) -> (Draw, Option<Question>) {
         let Some(supplier) = self.supplier.clone() else { return (Draw::NoAnswer, None) };
+        let own_period = self.quota.own_period();
         let local = self.local(tenant, host);
         let limit = match local.limit {
             Ok(Some(limit)) => limit,
             // The service may know a limit that we don't.
-            Ok(None) => Limit { units: crate::config::MOST_UNITS, period: Period::None },
+            Ok(None) => Limit { units: crate::config::MOST_UNITS, period: own_period },
             Err(Unreadable) => return (Draw::NoAnswer, None),
         };
         let (now, me) = (host.monotonic(), host.worker());

@@ -109,17 +109,13 @@ impl RateLimitService {
         let whole_seconds = lasts.as_secs().saturating_add(u64::from(lasts.subsec_nanos() > 0));
         let resets_at = now.saturating_add(i64::try_from(whole_seconds).unwrap_or(i64::MAX));
         let window = unit_seconds(status.unit).max(i64::try_from(whole_seconds).unwrap_or(i64::MAX));
-        let granted = match units {
-            Units::More(units) => units,
-            Units::InAll(_) | Units::None => 0,
-        };
         Ok(Grant {
             // The protocol names no period, only its end; 1 is the earliest that isn't "none yet".
             label: resets_at.saturating_sub(window).max(1),
             resets_at,
             lasts,
             units,
-            elsewhere: status.limit.saturating_sub(status.remaining).saturating_sub(granted),
+            counted: status.limit.saturating_sub(status.remaining),
             may_come_back: false,
             limit: status.limit,
         })
@@ -312,7 +308,7 @@ mod tests {
         };
         let read = |answer| service().read(&question(10, 100), answer, 1000);
         let grant = read(answer(1, vec![status(500, 480, 40), status(100, 60, 30)])).unwrap();
-        assert_eq!((grant.units, grant.limit, grant.elsewhere), (Units::More(10), 100, 30));
+        assert_eq!((grant.units, grant.limit, grant.counted), (Units::More(10), 100, 40));
         assert_eq!((grant.label, grant.resets_at, grant.lasts), (971, 1031, Duration::from_millis(30_500)));
         assert_eq!(read(answer(2, vec![status(100, 0, 30)])).unwrap().units, Units::None);
         // A service without a rule for it says nothing but yes.

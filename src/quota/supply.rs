@@ -68,8 +68,8 @@ pub struct Grant {
     pub lasts: Duration,
     /// How many units may be taken in it.
     pub units: Units,
-    /// How many are used or held elsewhere.
-    pub elsewhere: u64,
+    /// How many are used or held by anybody, this proxy included.
+    pub counted: u64,
     /// How many of them may come back before the period ends.
     pub may_come_back: bool,
     /// The limit that the service knows, or 0.
@@ -289,7 +289,7 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
     };
     supply.resets_at = grant.resets_at;
     supply.reported = question.used;
-    supply.elsewhere = grant.elsewhere;
+    supply.elsewhere = grant.counted.saturating_sub(supply.granted);
     supply.limit = if grant.limit > 0 { grant.limit } else { question.limit.map_or(0, |limit| limit.units) };
     supply.silences = 0;
     supply.silent_until = 0;

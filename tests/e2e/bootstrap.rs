@@ -113,7 +113,8 @@ fn address(address: &str) -> Value {
     json!({"socket_address": {"address": host, "port_value": port.parse::<u16>().expect("a port is a number")}})
 }
 
-fn cluster(name: &str, at: SocketAddr) -> Value {
+/// A cluster of one endpoint, over HTTP/1.1.
+pub fn cluster(name: &str, at: SocketAddr) -> Value {
     json!({
         "name": name,
         "type": "STATIC",

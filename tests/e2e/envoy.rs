@@ -21,7 +21,7 @@ const START: Duration = Duration::from_secs(60);
 
 pub struct EnvoyWorld {
     pub envoy: Envoy,
-    service: Upstream,
+    pub service: Upstream,
     directory: Scripted,
 }
 
@@ -140,7 +140,7 @@ impl Envoy {
             }
             let admin = std::fs::read_to_string(&admin_file).ok().and_then(|text| text.trim().parse().ok());
             if let Some(admin) = admin
-                && admin_get(admin, "/ready").contains("LIVE")
+                && http_get(admin, "/ready").contains("LIVE")
                 && let Some(listener) = listener(admin)
             {
                 return Self { child, folder, listener, admin };
@@ -166,7 +166,7 @@ impl Envoy {
 
     /// All of Envoy's metrics.
     pub fn stats(&self) -> String {
-        admin_get(self.admin, "/stats")
+        http_get(self.admin, "/stats")
     }
 
     /// A counter or gauge of Envoy's, by its full name; 0 where it isn't there.
@@ -189,16 +189,17 @@ impl Drop for Envoy {
 }
 
 fn listener(admin: SocketAddr) -> Option<SocketAddr> {
-    let listeners = admin_get(admin, "/listeners");
+    let listeners = http_get(admin, "/listeners");
     let line = listeners.lines().find_map(|line| line.trim().strip_prefix("edge::"))?;
     line.trim().parse().ok()
 }
 
-fn admin_get(admin: SocketAddr, path: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(admin) else { return String::new() };
+/// The whole answer to a GET, or nothing where nobody answers.
+pub fn http_get(to: SocketAddr, path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(to) else { return String::new() };
     let mut text = Vec::new();
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-    let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").as_bytes());
+    let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes());
     let _ = stream.read_to_end(&mut text);
     String::from_utf8_lossy(&text).into_owned()
 }

@@ -15,12 +15,22 @@
 mod bootstrap;
 mod curl;
 mod envoy;
+mod flood;
+mod leases;
+mod levels;
+mod listeners;
 mod load;
 mod outage;
+mod periods;
 mod proxy;
+mod quotas_under_load;
+mod rate_limit;
+mod rate_limiter;
+mod response_costs;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod scripted;
+mod tenancyd;
 mod tokens_in_envoy;
 
 run_scenarios!(crate::envoy::EnvoyWorld);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,6 +15,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+
+use crate::wishes;
 
 /// The largest body that is counted to its end.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -34,13 +37,21 @@ async fn answer(
     request: Request,
 ) -> Response {
     echo.received.fetch_add(1, Ordering::SeqCst);
+    let received_at = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    let received_at = u64::try_from(received_at).unwrap_or(u64::MAX);
     let (parts, body) = request.into_parts();
     if let Ok(upgrade) = upgrade {
-        let hello = described(&echo.name, &parts, 0).to_string();
+        let hello = described(&echo.name, received_at, &parts, 0).to_string();
         return upgrade.on_upgrade(|socket| converse(socket, hello));
     }
-    match count(body).await {
-        Some(bytes) => json_response(StatusCode::OK, described(&echo.name, &parts, bytes)),
+    let counted = count(body).await;
+    tokio::time::sleep(wishes::delay(&parts.headers)).await;
+    match counted {
+        Some(bytes) => {
+            let mut response = json_response(StatusCode::OK, described(&echo.name, received_at, &parts, bytes));
+            response.headers_mut().extend(wishes::response_headers(&parts.headers));
+            response
+        }
         None => {
             let error = json!({"error": {"code": "PAYLOAD_TOO_LARGE", "message": "The body has more than 64 MiB, or broke off", "details": {}}});
             json_response(StatusCode::PAYLOAD_TOO_LARGE, error)
@@ -48,7 +59,7 @@ async fn answer(
     }
 }
 
-fn described(name: &str, parts: &Parts, body_bytes: usize) -> Value {
+fn described(name: &str, received_at: u64, parts: &Parts, body_bytes: usize) -> Value {
     let mut headers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, value) in &parts.headers {
         headers.entry(name.as_str()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -56,6 +67,7 @@ fn described(name: &str, parts: &Parts, body_bytes: usize) -> Value {
     let host = || parts.headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     json!({
         "name": name,
+        "receivedAt": received_at,
         "method": parts.method.as_str(),
         // HTTP/2's :authority is in the URI; HTTP/1.1 has the host header.
         "authority": parts.uri.authority().map(|authority| authority.to_string()).or_else(host),

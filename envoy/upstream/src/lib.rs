@@ -1,14 +1,18 @@
 //! The demo's and the tests' upstream: a server that tells each client what it received from it.
 //!
-//! Every request is answered with 200 and JSON: the server's `name`, the request's `method`, `authority`, `path` (with the
+//! Every request is answered with 200 and JSON: the server's `name`, `receivedAt` in milliseconds since 1970, the request's `method`, `authority`, `path` (with the
 //! query, as it came), `headers` (each name with all of its values, in order) and `bodyBytes`. A WebSocket handshake is accepted;
 //! the server's first message is the same JSON about the handshake, and every message after it is echoed.
+//!
+//! A request may ask for more: `x-echo-delay-ms: 1500` has the answer wait so long, a minute at the most, and
+//! `x-echo-response-headers: x-usage-cost=5, x-other=a b` has these headers in it.
 //!
 //! [`serve`] works inside a Tokio runtime; [`Upstream`] brings one along, for tests that know of none.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "a sum that overflows fails the test, as it should"))]
 
 mod echo;
+mod wishes;
 
 use std::future::Future;
 use std::io;

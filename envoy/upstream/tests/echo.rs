@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -26,7 +26,10 @@ fn a_request_is_described_as_it_came() {
     let upstream = Upstream::start("blue").unwrap();
     let request = b"POST /raw/%61/../b?x=%20+&x=2 HTTP/1.1\r\nHost: Acme.example:80\r\nX-Tenant-ID: acme\r\nx-tenant-id: second\r\n\
         x-bin: \xff\xfe\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
-    let (head, body) = exchange(&upstream, request);
+    let (head, mut body) = exchange(&upstream, request);
+    let received_at = body.as_object_mut().unwrap().remove("receivedAt").unwrap();
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    assert!(now.abs_diff(received_at.as_u64().unwrap().into()) < 10_000, "{received_at}");
     assert!(head.starts_with("HTTP/1.1 200 OK") && head.contains("content-type: application/json"), "{head}");
     let expected = json!({
         "name": "blue",
@@ -69,6 +72,20 @@ fn a_body_is_counted_up_to_the_limit() {
     }
 }
 
+#[test]
+fn a_request_gets_the_delay_and_the_headers_that_it_asks_for() {
+    let upstream = Upstream::start("blue").unwrap();
+    let begun = Instant::now();
+    let (head, _) = exchange(
+        &upstream,
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-echo-delay-ms: 300\r\n\
+          x-echo-response-headers: x-usage-cost=5, X-Other=a b=c,nothing,bad name=1\r\n\r\n",
+    );
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    assert!(head.contains("\r\nx-usage-cost: 5\r\nx-other: a b=c\r\n"), "{head}");
+    assert!(!head.contains("nothing") && !head.contains("bad"), "{head}");
+}
+
 #[tokio::test]
 async fn an_http_2_request_has_its_authority_and_no_pseudo_headers() {
     let upstream = Upstream::start("green").unwrap();
@@ -79,7 +96,8 @@ async fn an_http_2_request_has_its_authority_and_no_pseudo_headers() {
     let request = axum::http::Request::get("http://acme.example/a?b").header("x-tenant-id", "acme").body(()).unwrap();
     let (response, _) = client.send_request(request, true).unwrap();
     let mut body = response.await.unwrap().into_body();
-    let body: Value = serde_json::from_slice(&body.data().await.unwrap().unwrap()).unwrap();
+    let mut body: Value = serde_json::from_slice(&body.data().await.unwrap().unwrap()).unwrap();
+    body.as_object_mut().unwrap().remove("receivedAt");
     let expected = json!({
         "name": "green", "method": "GET", "authority": "acme.example", "path": "/a?b",
         "headers": {"x-tenant-id": ["acme"]}, "bodyBytes": 0,
