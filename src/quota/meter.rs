@@ -242,17 +242,19 @@ impl Meter {
         let Ok(Some(limit)) = local.limit else { return Draw::NoAnswer };
         let me = host.worker();
         local.touched = host.monotonic();
-        let mut living: Option<Living> = None;
         // The second time without those that died with requests under way.
-        for _ in 0..2 {
+        for without_dead in [false, true] {
             let outcome = Pool::update(host, &local.key, |pool| {
-                if let Some(living) = &living {
+                if without_dead {
+                    // Whoever holds a unit has said before that it lives. So this is read after the pool: a worker that has begun
+                    // in between must not look dead.
+                    let living = Living::read(host);
                     pool.bury(|worker| worker == me || living.has(worker), false);
                 }
                 let exceeded = pool.taken.saturating_add(want.units) > limit.units;
                 if exceeded && !want.forced {
                     return (
-                        if living.is_some() { Write::Yes } else { Write::No },
+                        if without_dead { Write::Yes } else { Write::No },
                         Err((pool.taken, pool.others(me).next().is_some())),
                     );
                 }
@@ -266,7 +268,7 @@ impl Meter {
                     let standing = local.standing(limit, 0, taken);
                     return Draw::Units { charge: local.charge(want.units), standing, exceeded };
                 }
-                Some(Err((_, true))) if living.is_none() => living = Some(Living::read(host)),
+                Some(Err((_, true))) if !without_dead => {}
                 Some(Err((taken, _))) => return Draw::Empty(local.standing(limit, 0, taken)),
             }
         }
