@@ -572,9 +572,12 @@ impl Local {
         }
     }
 
+    fn is_level(&self) -> bool {
+        self.limit.is_ok_and(|limit| limit.is_some_and(|limit| limit.period == Period::None))
+    }
+
     fn charge(&self, units: u64) -> Charge {
-        let is_level = self.limit.is_ok_and(|limit| limit.is_some_and(|limit| limit.period == Period::None));
-        Charge { key: Rc::clone(&self.key), label: self.period.start, units, is_level }
+        Charge { key: Rc::clone(&self.key), label: self.period.start, units, is_level: self.is_level() }
     }
 
     fn standing(&self, limit: Limit, elsewhere: i128, taken: u64) -> Standing {
@@ -603,7 +606,11 @@ impl Local {
         std::mem::take(&mut self.waiting)
     }
 
+    /// Gives back what lies unused here. What is held of a level is in use, until its requests end.
     fn give_back(&mut self, host: &dyn Host) {
+        if self.is_level() {
+            return;
+        }
         let left = std::mem::take(&mut self.left);
         self.lease = 0;
         give_back(&self.key, Some((self.period.start, left)), host);
