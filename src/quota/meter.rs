@@ -398,7 +398,8 @@ impl Meter {
         let (mut awake, mut questions) = (Vec::new(), Vec::new());
         for local in self.tenants.values_mut() {
             let idle = now.saturating_sub(local.touched);
-            if local.left > 0 && now.saturating_sub(local.leased_at) >= LONG {
+            // A lease that is used up is still noted in the pool as held.
+            if local.lease > 0 && now.saturating_sub(local.leased_at) >= LONG {
                 local.give_back(host);
             }
             if local.waiting.is_empty() {
