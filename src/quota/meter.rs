@@ -246,17 +246,19 @@ impl Meter {
         let Ok(Some(limit)) = local.limit else { return Draw::NoAnswer };
         let me = host.worker();
         local.touched = host.monotonic();
-        let mut living: Option<Living> = None;
         // The second time without those that died with requests under way.
-        for _ in 0..2 {
+        for without_dead in [false, true] {
             let outcome = Pool::update(host, &local.key, |pool| {
-                if let Some(living) = &living {
+                if without_dead {
+                    // Whoever holds a unit has said before that it lives. So this is read after the pool: a worker that has begun
+                    // in between must not look dead.
+                    let living = Living::read(host);
                     pool.bury(|worker| worker == me || living.has(worker), false);
                 }
                 let exceeded = pool.taken.saturating_add(want.units) > limit.units;
                 if exceeded && !want.forced {
                     return (
-                        if living.is_some() { Write::Yes } else { Write::No },
+                        if without_dead { Write::Yes } else { Write::No },
                         Err((pool.taken, pool.others(me).next().is_some())),
                     );
                 }
@@ -270,7 +272,7 @@ impl Meter {
                     let standing = local.standing(limit, 0, taken);
                     return Draw::Units { charge: local.charge(want.units), standing, exceeded };
                 }
-                Some(Err((_, true))) if living.is_none() => living = Some(Living::read(host)),
+                Some(Err((_, true))) if !without_dead => {}
                 Some(Err((taken, _))) => return Draw::Empty(local.standing(limit, 0, taken)),
             }
         }
@@ -404,7 +406,8 @@ impl Meter {
         let (mut awake, mut questions) = (Vec::new(), Vec::new());
         for local in self.tenants.values_mut() {
             let idle = now.saturating_sub(local.touched);
-            if local.left > 0 && now.saturating_sub(local.leased_at) >= LONG {
+            // A lease that is used up is still noted in the pool as held.
+            if local.lease > 0 && now.saturating_sub(local.leased_at) >= LONG {
                 local.give_back(host);
             }
             if local.waiting.is_empty() {
@@ -578,12 +581,12 @@ impl Local {
         }
     }
 
-    fn charge(&self, units: u64) -> Charge {
-        Charge { key: Rc::clone(&self.key), label: self.period.start, units, is_level: self.is_level() }
-    }
-
     fn is_level(&self) -> bool {
         self.limit.is_ok_and(|limit| limit.is_some_and(|limit| limit.period == Period::None))
+    }
+
+    fn charge(&self, units: u64) -> Charge {
+        Charge { key: Rc::clone(&self.key), label: self.period.start, units, is_level: self.is_level() }
     }
 
     fn standing(&self, limit: Limit, elsewhere: i128, taken: u64) -> Standing {
@@ -612,8 +615,8 @@ impl Local {
         std::mem::take(&mut self.waiting)
     }
 
+    /// Gives back what lies unused here. What is held of a level is in use, until its requests end.
     fn give_back(&mut self, host: &dyn Host) {
-        // What a worker holds of a level is in use, and comes back with each request's end.
         if self.is_level() {
             return;
         }
