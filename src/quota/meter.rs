@@ -341,7 +341,7 @@ impl Meter {
             }
             (Next::NoAnswer, _) => Draw::NoAnswer,
             (Next::Done, Taken::Units { left, exceeded, taken, .. }) => {
-                let used = supply.elsewhere.saturating_add(taken).saturating_sub(left);
+                let used = taken.saturating_sub(left).saturating_add_signed(supply.elsewhere);
                 (local.left, local.lease, local.leased_at) = (left, lease, now);
                 local.beside = limit.units.saturating_sub(used).saturating_sub(left);
                 Draw::Units { charge: local.charge(want.units), standing: local.standing(limit, 0, used), exceeded }
@@ -351,7 +351,7 @@ impl Meter {
                 Draw::Wait
             }
             (Next::Done, Taken::Empty { taken, .. }) => {
-                Draw::Empty(local.standing(limit, 0, supply.elsewhere.saturating_add(taken)))
+                Draw::Empty(local.standing(limit, 0, taken.saturating_add_signed(supply.elsewhere)))
             }
         };
         (draw, question)

@@ -51,8 +51,8 @@ pub struct Supply {
     pub came_at: u64,
     /// How many units the service was told are taken.
     pub reported: u64,
-    /// Units that are used or held elsewhere, as far as the service said.
-    pub elsewhere: u64,
+    /// Units that are used or held elsewhere, as far as the service said. Less than none where somebody has set the usage back.
+    pub elsewhere: i64,
     /// The limit that the service said holds.
     pub limit: u64,
     /// 1 where the service refused more than a request needs, and the next question is for no more than that; else 0.
@@ -75,7 +75,7 @@ impl Supply {
             self.batch,
             self.came_at,
             self.reported,
-            self.elsewhere,
+            u64::from_le_bytes(self.elsewhere.to_le_bytes()),
             self.limit,
             self.sparing,
         ]
@@ -110,7 +110,7 @@ impl Supply {
             batch,
             came_at,
             reported,
-            elsewhere,
+            elsewhere: i64::from_le_bytes(elsewhere.to_le_bytes()),
             limit,
             sparing,
         }

@@ -49,7 +49,9 @@ pub struct Question {
     pub label: Option<i64>,
     /// The limit that holds.
     pub limit: Option<Limit>,
-    /// How many units are taken.
+    /// How many units are taken: used, or in workers' hands.
+    pub taken: u64,
+    /// How many of them are used, as far as the pool knows.
     pub used: u64,
     /// How many are wanted beside them.
     pub units: u64,
@@ -124,7 +126,7 @@ impl Supplier {
     pub fn ceiling(&self, supply: &Supply, limit: Limit) -> u64 {
         match self {
             // The limit may have been lowered since they were granted.
-            Self::Lease(_) => supply.granted.min(limit.units.saturating_sub(supply.elsewhere)),
+            Self::Lease(_) => supply.granted.min(limit.units.saturating_sub_signed(supply.elsewhere)),
             Self::RateLimit(_) => supply.granted,
         }
     }
@@ -187,6 +189,7 @@ impl Supplier {
     }
 
     fn ask(&self, pool: &mut Pool, limit: Option<Limit>, spare: u64, batch: u64, least: u64, at: u64) -> Question {
+        let held = pool.held();
         let supply = &mut pool.supply;
         supply.sequence = supply.sequence.saturating_add(1);
         supply.asked_until = at.saturating_add(milliseconds(self.timeout())).saturating_add(GRACE);
@@ -196,7 +199,9 @@ impl Supplier {
             Self::Lease(_) => batch.max(spare),
             Self::RateLimit(_) => batch,
         };
-        Question { sequence: supply.sequence, label, limit, used: pool.taken, units, least }
+        // Of what workers hold some will come back; but not of a period that is over.
+        let used = if at < supply.ends { pool.taken.saturating_sub(held) } else { pool.taken };
+        Question { sequence: supply.sequence, label, limit, taken: pool.taken, used, units, least }
     }
 
     /// The question, as the service takes it.
@@ -270,7 +275,7 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
     };
     if begins && pool.label != 0 {
         // What was taken while the question was on its way is nobody's but the new period's.
-        let since = pool.taken.saturating_sub(question.used);
+        let since = pool.taken.saturating_sub(question.taken);
         pool.roll(grant.label);
         pool.taken = since;
         pool.supply.granted = 0;
@@ -289,11 +294,16 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
     };
     supply.resets_at = grant.resets_at;
     supply.reported = question.used;
-    supply.elsewhere = grant.counted.saturating_sub(supply.granted);
+    supply.elsewhere = difference(grant.counted, supply.granted);
     supply.limit = if grant.limit > 0 { grant.limit } else { question.limit.map_or(0, |limit| limit.units) };
     supply.silences = 0;
     supply.silent_until = 0;
     supply.came_at = at;
+}
+
+fn difference(one: u64, other: u64) -> i64 {
+    let signed = i128::from(one).saturating_sub(i128::from(other));
+    i64::try_from(signed).unwrap_or(if signed < 0 { i64::MIN } else { i64::MAX })
 }
 
 fn silence(supply: &mut Supply, at: u64) {

@@ -79,7 +79,12 @@ fn cases() -> Vec<Case> {
         },
         Case {
             crashes: 1,
-            ..case("four for two, and a crash", minute(2), 2, vec![vec![request(1), request(2)], vec![request(3), request(4)]])
+            ..case(
+                "four for two, and a crash",
+                minute(2),
+                2,
+                vec![vec![request(1), request(2)], vec![request(3), request(4)]],
+            )
         },
         Case { passes: Some(67), ..held("one in a hand", 0, vec![vec![], vec![request(1), request(2)]]) },
         Case {
@@ -90,7 +95,10 @@ fn cases() -> Vec<Case> {
             passes: Some(67),
             ..held("one in a hand, wanted by three", 0, vec![vec![request(1)], vec![request(2)], vec![request(3)]])
         },
-        Case { crashes: 1, ..held("one in a hand, and a crash", 0, vec![vec![request(1)], vec![request(2), request(3)]]) },
+        Case {
+            crashes: 1,
+            ..held("one in a hand, and a crash", 0, vec![vec![request(1)], vec![request(2), request(3)]])
+        },
         Case {
             passes: Some(67),
             pauses: 1,
@@ -107,7 +115,11 @@ fn cases() -> Vec<Case> {
             pause: 30_000,
             ..held("one in a hand as the minute ends", 0, vec![vec![request(1)], vec![request(2)]])
         },
-        level_case("a level of one", 1, vec![vec![request(1), end(1), request(2)], vec![request(3), end(3), request(4)]]),
+        level_case(
+            "a level of one",
+            1,
+            vec![vec![request(1), end(1), request(2)], vec![request(3), end(3), request(4)]],
+        ),
         level_case(
             "a level of one, and a worker that begins",
             1,
@@ -115,7 +127,11 @@ fn cases() -> Vec<Case> {
         ),
         Case {
             crashes: 1,
-            ..level_case("a level of two, and a crash", 2, vec![vec![request(1), end(1), request(2)], vec![request(3), request(4)]])
+            ..level_case(
+                "a level of two, and a crash",
+                2,
+                vec![vec![request(1), end(1), request(2)], vec![request(3), request(4)]],
+            )
         },
         Case {
             rules: vec![edge(1), Rule { key: "other", ..edge(1) }],
@@ -139,8 +155,16 @@ fn every_order_of_small_cases() {
     let only = std::env::var("QUOTA_CASE").unwrap_or_default();
     for case in cases().iter().filter(|case| case.name.contains(&only)) {
         let began = Instant::now();
-        let walked = walk(case, Mutation::None, std::env::var("QUOTA_MOST").map_or(u64::MAX, |most| most.parse().unwrap()));
-        eprintln!("{}: {} paths, {} cut short, at most {} steps, {:?}", case.name, walked.paths, walked.pruned, walked.longest, began.elapsed());
+        let walked =
+            walk(case, Mutation::None, std::env::var("QUOTA_MOST").map_or(u64::MAX, |most| most.parse().unwrap()));
+        eprintln!(
+            "{}: {} paths, {} cut short, at most {} steps, {:?}",
+            case.name,
+            walked.paths,
+            walked.pruned,
+            walked.longest,
+            began.elapsed()
+        );
         if let Some(violation) = walked.violation {
             panic!("{violation}");
         }

@@ -189,9 +189,8 @@ impl Chance {
 
     /// A worker whose configuration is over ends with its last request.
     fn drained(&mut self, core: &mut Core, slot: usize) -> Option<usize> {
-        let open = |request: &crate::core::Request| {
-            request.slot == slot && matches!(request.fate, Fate::Passed | Fate::Waits)
-        };
+        let open =
+            |request: &crate::core::Request| request.slot == slot && matches!(request.fate, Fate::Passed | Fate::Waits);
         if !core.workers[slot].drains || core.requests.values().any(open) {
             return None;
         }
@@ -264,8 +263,7 @@ impl Director for Chance {
             if core.violation.is_some() || self.steps == 0 {
                 return Order::Done;
             }
-            let busy: Vec<usize> =
-                (0..core.workers.len()).filter(|slot| core.workers[*slot].is_busy()).collect();
+            let busy: Vec<usize> = (0..core.workers.len()).filter(|slot| core.workers[*slot].is_busy()).collect();
             if !busy.is_empty() && self.random.percent(70) {
                 return Order::Run(*self.random.pick(&busy));
             }
@@ -357,8 +355,12 @@ fn order(stage: &Stage, settings: &Settings) {
             let (taken, held) = core.pool(proxy, settings.key());
             match settings.kind {
                 // What the dead held comes back when somebody looks, so it is looked at below.
-                Kind::Level if core.calm && taken > 0 => core.violate(format!("{taken} of a level are left, of nobody")),
-                Kind::Edge | Kind::Lease if core.calm && held > 0 => core.violate(format!("{held} are held in the end")),
+                Kind::Level if core.calm && taken > 0 => {
+                    core.violate(format!("{taken} of a level are left, of nobody"))
+                }
+                Kind::Edge | Kind::Lease if core.calm && held > 0 => {
+                    core.violate(format!("{held} are held in the end"))
+                }
                 _ => {}
             }
         }

@@ -278,7 +278,8 @@ fn run(case: &Case, config: &Value, mutation: Mutation, stage: &Stage, tree: &Ar
     for (slot, event) in &case.before {
         stage.give(*slot, event.clone());
     }
-    let scripts = case.scripts.iter().map(|script| script.iter().map(|event| started(event, config)).collect()).collect();
+    let scripts =
+        case.scripts.iter().map(|script| script.iter().map(|event| started(event, config)).collect()).collect();
     let at = vec![0; case.scripts.len()];
     let (crashes, pauses, pause) = (case.crashes, case.pauses, case.pause);
     stage.run(Box::new(Walker { tree: Arc::clone(tree), scripts, at, crashes, pauses, pause }));
