@@ -12,7 +12,7 @@ ENVOY_BIN=$(tools/envoy.sh)
 export ENVOY_BIN TENANCY_WASM="$ROOT/dist/tenancy.wasm" TENANCYD_BIN="$ROOT/dist/tenancyd" UPSTREAM_BIN="$ROOT/dist/upstream"
 # With everything else that there is to test.
 if [ "${1:-}" = --workspace ]; then
-  need redis-server redis-server "Redis (tenancyd's tests start one)"
+  need redis-server redis-server "Redis (tenancyd's tests and the end-to-end tests start one)"
   tools/api-test.sh
 fi
 exec cargo test --locked "$@"

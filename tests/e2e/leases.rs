@@ -155,11 +155,12 @@ fn used_up_though(
     kills: impl FnOnce(&mut [Edge; 2]),
     usage: impl Fn() -> Usage,
 ) {
+    let began = Instant::now();
     let floods = edges.each_ref().map(|edge| edge.flood(4, 12));
     std::thread::sleep(Duration::from_millis(1500));
     kills(edges);
     // Else the last ones killed had nothing to lose.
-    let before = service.received();
+    let (before, killing) = (service.received(), began.elapsed());
     assert!(before < limit, "all was used before the last was killed");
     let units = |units: usize| u64::try_from(units).expect("it is small");
     // What isn't abandoned is used in the end: everything that the service behind the leases knows of, is.
@@ -172,12 +173,13 @@ fn used_up_though(
         || service.received() + usize::try_from(usage().abandoned).expect("small") >= limit,
         || format!("{} arrived; {:?}", service.received(), usage()),
     );
+    let used_up = began.elapsed();
     let received = settled(service, Duration::from_millis(1500));
     let statuses = floods.map(Flood::end);
     until(Duration::from_secs(15), all_is_used, || format!("{received} arrived; {:?}", usage()));
     let (usage, received_now) = (usage(), service.received());
     println!(
-        "limit {limit}: {before} arrived while all was killed, {received} in the end, {} short; {usage:?}; {statuses:?}",
+        "limit {limit}: {before} arrived while all was killed, for {killing:?}, {received} in {used_up:?}, {} short; {usage:?}; {statuses:?}",
         limit - received
     );
     assert_eq!(received, received_now, "nothing more after it was quiet");
