@@ -26,6 +26,8 @@ const GRACE: u64 = 1000;
 const DRY: u64 = 250;
 /// The same where nobody holds any: only a changed limit can bring some before the period ends.
 const EMPTY: u64 = 1000;
+/// What the service was told is taken, where nobody knows what it has heard: no pool has so much.
+const UNTOLD: u64 = u64::MAX;
 /// The first pause after no answer, in milliseconds; it doubles with each further one.
 const FIRST_PAUSE: u64 = 250;
 /// The longest pause.
@@ -183,6 +185,12 @@ impl Supplier {
             Self::Lease(_) => batch.max(spare),
             Self::RateLimit(_) => batch,
         };
+        if matches!(self, Self::Lease(_)) && supply.granted > pool.taken.saturating_add(units) {
+            // What isn't asked for any more may be another Envoy's before the answer is here, so it isn't used from now on. If
+            // the question is lost, the service is yet to be told.
+            supply.granted = pool.taken.saturating_add(units);
+            supply.reported = UNTOLD;
+        }
         Question { sequence: supply.sequence, label, limit, used: pool.taken, units, least }
     }
 
