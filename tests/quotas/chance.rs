@@ -156,6 +156,8 @@ impl Chance {
                 core.calm = false;
                 core.count("proxy crashes");
                 core.proxies[proxy].shared.clear();
+                // What the edge counts by itself begins anew then.
+                core.passed.retain(|(scope, ..), _| *scope != Some(proxy));
                 for worker in core.workers.iter_mut().filter(|worker| worker.proxy == proxy && worker.alive) {
                     worker.crashes = true;
                 }
@@ -336,6 +338,9 @@ fn order(stage: &Stage, settings: &Settings) {
     }
     stage.core(|core| core.note(|| "order".to_owned()));
     settle(stage, 12);
+    if settings.kind == Kind::Lease {
+        touch(stage, settings);
+    }
     stage.core(|core| {
         let waits = core.requests.values().filter(|request| request.fate == Fate::Waits).count();
         if waits > 0 {
@@ -366,13 +371,36 @@ fn order(stage: &Stage, settings: &Settings) {
             let passed: u64 = core.passed.values().sum();
             let used = core.service.used();
             if used < passed {
-                core.violate(format!("{passed} have passed, and the service knows of {used}"));
+                let (passes, rows) = (core.passed.clone(), core.service.counts());
+                core.violate(format!("{passed} have passed, and the service knows of {used}: {passes:?}, {rows:?}"));
             }
         }
     });
     if settings.kind == Kind::Level && settings.limit > 0 && !settings.raises && settings.lenient.is_none() {
         full_again(stage, settings);
     }
+}
+
+/// Has a worker of each proxy see the tenant once more: one that knows nothing of a tenant can't report what others, who have
+/// died since, have used.
+fn touch(stage: &Stage, settings: &Settings) {
+    let mut id = stage.core(|core| core.requests.last_key_value().map_or(0, |(id, _)| *id));
+    for proxy in 0..settings.proxies {
+        let of = |worker: &Worker| worker.proxy == proxy;
+        let alive = |worker: &Worker| worker.alive && !worker.drains;
+        let slot = stage.core(|core| core.workers.iter().position(|worker| of(worker) && alive(worker)));
+        let slot = slot.unwrap_or_else(|| {
+            stage.core(|core| {
+                let slot = core.workers.iter().position(of).expect("a slot");
+                core.hire(slot, proxy, settings.config(core.limit("api")));
+                slot
+            })
+        });
+        stage.run(Box::new(Straight));
+        id += 1;
+        stage.give(slot, Event::Request(id));
+    }
+    settle(stage, 12);
 }
 
 /// A level has all of its units again, whoever has died meanwhile.
