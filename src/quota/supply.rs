@@ -255,8 +255,13 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
     }
     let supply = &mut pool.supply;
     let ends = sent_at.saturating_add(milliseconds(grant.lasts));
-    // Of two answers about one period, the earlier end is the surer one.
-    supply.ends = if begins { ends } else { ends.min(supply.ends.max(at)) };
+    supply.ends = match grant.units {
+        // The service's clock may have been set, and what it says now is what it goes by.
+        Units::InAll(_) => ends,
+        Units::More(_) | Units::None if begins => ends,
+        // The service may have answered in its next period; then the earlier end is the surer one.
+        Units::More(_) | Units::None => ends.min(supply.ends.max(at)),
+    };
     supply.granted = match grant.units {
         Units::InAll(units) => units,
         Units::More(units) => supply.granted.saturating_add(units),
