@@ -55,10 +55,12 @@ pub struct Supply {
     pub elsewhere: u64,
     /// The limit that the service said holds.
     pub limit: u64,
+    /// Units that the service counts as used here, though nothing was asked for but what is: it was told of more before.
+    pub kept: u64,
 }
 
 impl Supply {
-    const FIELDS: usize = 13;
+    const FIELDS: usize = 14;
 
     fn fields(&self) -> [u64; Self::FIELDS] {
         [
@@ -75,6 +77,7 @@ impl Supply {
             self.reported,
             self.elsewhere,
             self.limit,
+            self.kept,
         ]
     }
 
@@ -93,6 +96,7 @@ impl Supply {
             reported,
             elsewhere,
             limit,
+            kept,
         ] = fields;
         Self {
             granted,
@@ -108,6 +112,7 @@ impl Supply {
             reported,
             elsewhere,
             limit,
+            kept,
         }
     }
 }

@@ -103,7 +103,7 @@ impl Supplier {
         let supply = &pool.supply;
         matches!(self, Self::Lease(_))
             && supply.sequence > 0
-            && (supply.granted > pool.taken || supply.reported != pool.taken)
+            && (supply.granted > pool.taken.max(supply.kept) || supply.reported != pool.taken)
     }
 
     /// How long an answer may take.
@@ -249,6 +249,7 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
         pool.roll(grant.label);
         pool.taken = since;
         pool.supply.granted = 0;
+        pool.supply.kept = 0;
     }
     if begins {
         pool.label = grant.label;
@@ -267,6 +268,10 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
         Units::More(units) => supply.granted.saturating_add(units),
         Units::None => supply.granted,
     };
+    if question.units == 0 {
+        // What a worker held was reported as used, and given back later. The service doesn't take it back.
+        supply.kept = supply.granted;
+    }
     supply.resets_at = grant.resets_at;
     supply.reported = question.used;
     supply.elsewhere = grant.elsewhere;

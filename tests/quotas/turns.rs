@@ -298,3 +298,45 @@ fn units_that_go_back_to_the_service_are_used_by_nobody_meanwhile() {
     settle(&bench.stage, 3);
     assert_eq!(passed(&bench), before + 10);
 }
+
+#[test]
+fn reports_come_to_an_end() {
+    let lease = json!({"lease": {"cluster": "leases", "path": "/tenants/{tenantId}/leases/{quotaKey}"}});
+    let quota = json!([{"quotaKey": "api", "period": "hour", "limit": 100_000, "count": lease}]);
+    let rules = vec![Rule { key: "api", kind: Kind::Lease, cost: 1, strict: true }];
+    let mut bench = Bench::new(quota, rules, 100_000, 1_800_000_000);
+    // Until a question has reported as used what workers hold in their hands.
+    assert_eq!(bench.pass(300), 300);
+    let callouts = |bench: &Bench| bench.stage.core(|core| core.seen["callouts"]);
+    loop {
+        let before = callouts(&bench);
+        assert_eq!(bench.pass(1), 1);
+        if callouts(&bench) > before && bench.stage.core(|core| core.pool(0, "api").1) > 0 {
+            break;
+        }
+    }
+    settle(&bench.stage, 8);
+    let passed = bench.stage.core(|core| core.passed.values().sum::<u64>());
+    let (used, leased) = bench.stage.core(|core| (core.service.used(), core.service.leased()));
+    assert!(used > passed && used < passed + 2 * 64 && leased == 0, "{used} used of {passed}, {leased} leased");
+    let said = bench.stage.core(|core| core.seen["callouts"]);
+    settle(&bench.stage, 60);
+    assert_eq!(bench.stage.core(|core| core.seen["callouts"]), said);
+    assert_eq!(bench.pass(10), 10);
+}
+
+#[test]
+fn a_service_whose_clock_is_set_back_still_grants() {
+    let lease = json!({"lease": {"cluster": "leases", "path": "/tenants/{tenantId}/leases/{quotaKey}"}});
+    let quota = json!([{"quotaKey": "api", "period": "minute", "limit": 10, "count": lease}]);
+    let rules = vec![Rule { key: "api", kind: Kind::Lease, cost: 1, strict: true }];
+    let mut bench = Bench::new(quota, rules, 10, 1_800_000_000);
+    bench.at(1_800_000_055);
+    assert_eq!(bench.pass(2), 2);
+    // It is the same minute for longer than was said before.
+    bench.stage.core(|core| core.service.ahead = -30_000);
+    bench.at(1_800_000_061);
+    assert_eq!(bench.pass(12), 8);
+    bench.at(1_800_000_090);
+    assert_eq!(bench.pass(12), 10);
+}
