@@ -101,6 +101,8 @@ struct Chance {
     settings: Settings,
     steps: usize,
     next_request: u32,
+    /// Until when no client sends anything.
+    lull: u64,
 }
 
 impl Chance {
@@ -110,7 +112,7 @@ impl Chance {
         let free = core.workers[slot].alive && !core.workers[slot].is_busy();
         let busy = core.workers.iter().any(Worker::is_busy);
         match self.random.below(1000) {
-            0..330 if free && !core.workers[slot].drains => {
+            0..330 if free && !core.workers[slot].drains && core.time >= self.lull => {
                 self.next_request += 1;
                 core.give(slot, Event::Request(self.next_request));
                 Some(slot)
@@ -178,7 +180,12 @@ impl Chance {
                 }
                 None
             }
-            960..1000 if free => self.drained(core, slot),
+            960..963 => {
+                core.count("lulls");
+                self.lull = core.time + self.random.between(1000, 6000);
+                None
+            }
+            963..1000 if free => self.drained(core, slot),
             _ => None,
         }
     }
@@ -240,6 +247,7 @@ impl Chance {
         let pending = busy || core.workers.iter().any(|worker| !worker.letters.is_empty());
         let most = match self.random.below(100) {
             _ if core.calm && pending => 1,
+            _ if core.time < self.lull => 400,
             0..60 => 40,
             60..90 => 400,
             _ => 1000,
@@ -320,7 +328,7 @@ pub fn run(seed: u64, mutation: Mutation, traces: bool) -> Run {
         let steps = settings.steps;
         let next_request = stage.core(|core| core.requests.last_key_value().map_or(0, |(id, _)| *id));
         let chance = Random::new(random.next());
-        stage.run(Box::new(Chance { random: chance, settings: settings.clone(), steps, next_request }));
+        stage.run(Box::new(Chance { random: chance, settings: settings.clone(), steps, next_request, lull: 0 }));
         order(&stage, &settings);
     }
     stage.core(|core| Run {
