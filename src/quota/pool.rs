@@ -57,10 +57,12 @@ pub struct Supply {
     pub limit: u64,
     /// 1 where the service refused more than a request needs, and the next question is for no more than that; else 0.
     pub sparing: u64,
+    /// Units that the service counts as used here, though nothing was asked for but what is: it was told of more before.
+    pub kept: u64,
 }
 
 impl Supply {
-    const FIELDS: usize = 14;
+    const FIELDS: usize = 15;
 
     fn fields(&self) -> [u64; Self::FIELDS] {
         [
@@ -78,6 +80,7 @@ impl Supply {
             u64::from_le_bytes(self.elsewhere.to_le_bytes()),
             self.limit,
             self.sparing,
+            self.kept,
         ]
     }
 
@@ -97,6 +100,7 @@ impl Supply {
             elsewhere,
             limit,
             sparing,
+            kept,
         ] = fields;
         Self {
             granted,
@@ -113,6 +117,7 @@ impl Supply {
             elsewhere: i64::from_le_bytes(elsewhere.to_le_bytes()),
             limit,
             sparing,
+            kept,
         }
     }
 }

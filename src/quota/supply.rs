@@ -26,6 +26,8 @@ const GRACE: u64 = 1000;
 const DRY: u64 = 250;
 /// The same where nobody holds any: only a changed limit can bring some before the period ends.
 const EMPTY: u64 = 1000;
+/// What the service was told is taken, where nobody knows what it has heard: no pool has so much.
+const UNTOLD: u64 = u64::MAX;
 /// The first pause after no answer, in milliseconds; it doubles with each further one.
 const FIRST_PAUSE: u64 = 250;
 /// The longest pause.
@@ -103,7 +105,7 @@ impl Supplier {
         let supply = &pool.supply;
         matches!(self, Self::Lease(_))
             && supply.sequence > 0
-            && (supply.granted > pool.taken || supply.reported != pool.taken)
+            && (supply.granted > pool.taken.max(supply.kept) || supply.reported != pool.taken)
     }
 
     /// How long an answer may take.
@@ -199,6 +201,12 @@ impl Supplier {
             Self::Lease(_) => batch.max(spare),
             Self::RateLimit(_) => batch,
         };
+        if matches!(self, Self::Lease(_)) && supply.granted > pool.taken.saturating_add(units) {
+            // What isn't asked for any more may be another Envoy's before the answer is here, so it isn't used from now on. If
+            // the question is lost, the service is yet to be told.
+            supply.granted = pool.taken.saturating_add(units);
+            supply.reported = UNTOLD;
+        }
         // Of what workers hold some will come back; but not of a period that is over.
         let used = if at < supply.ends { pool.taken.saturating_sub(held) } else { pool.taken };
         Question { sequence: supply.sequence, label, limit, taken: pool.taken, used, units, least }
@@ -279,19 +287,29 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
         pool.roll(grant.label);
         pool.taken = since;
         pool.supply.granted = 0;
+        pool.supply.kept = 0;
     }
     if begins {
         pool.label = grant.label;
     }
     let supply = &mut pool.supply;
     let ends = sent_at.saturating_add(milliseconds(grant.lasts));
-    // Of two answers about one period, the earlier end is the surer one.
-    supply.ends = if begins { ends } else { ends.min(supply.ends.max(at)) };
+    supply.ends = match grant.units {
+        // The service's clock may have been set, and what it says now is what it goes by.
+        Units::InAll(_) => ends,
+        Units::More(_) | Units::None if begins => ends,
+        // The service may have answered in its next period; then the earlier end is the surer one.
+        Units::More(_) | Units::None => ends.min(supply.ends.max(at)),
+    };
     supply.granted = match grant.units {
         Units::InAll(units) => units,
         Units::More(units) => supply.granted.saturating_add(units),
         Units::None => supply.granted,
     };
+    if question.units == 0 {
+        // What a worker held was reported as used, and given back later. The service doesn't take it back.
+        supply.kept = supply.granted;
+    }
     supply.resets_at = grant.resets_at;
     supply.reported = question.used;
     supply.elsewhere = difference(grant.counted, supply.granted);

@@ -101,6 +101,8 @@ struct Chance {
     settings: Settings,
     steps: usize,
     next_request: u32,
+    /// Until when no client sends anything.
+    lull: u64,
 }
 
 impl Chance {
@@ -110,7 +112,7 @@ impl Chance {
         let free = core.workers[slot].alive && !core.workers[slot].is_busy();
         let busy = core.workers.iter().any(Worker::is_busy);
         match self.random.below(1000) {
-            0..330 if free && !core.workers[slot].drains => {
+            0..330 if free && !core.workers[slot].drains && core.time >= self.lull => {
                 self.next_request += 1;
                 core.give(slot, Event::Request(self.next_request));
                 Some(slot)
@@ -156,6 +158,8 @@ impl Chance {
                 core.calm = false;
                 core.count("proxy crashes");
                 core.proxies[proxy].shared.clear();
+                // What the edge counts by itself begins anew then.
+                core.passed.retain(|(scope, ..), _| *scope != Some(proxy));
                 for worker in core.workers.iter_mut().filter(|worker| worker.proxy == proxy && worker.alive) {
                     worker.crashes = true;
                 }
@@ -176,7 +180,12 @@ impl Chance {
                 }
                 None
             }
-            960..1000 if free => self.drained(core, slot),
+            960..963 => {
+                core.count("lulls");
+                self.lull = core.time + self.random.between(1000, 6000);
+                None
+            }
+            963..1000 if free => self.drained(core, slot),
             _ => None,
         }
     }
@@ -237,6 +246,7 @@ impl Chance {
         let pending = busy || core.workers.iter().any(|worker| !worker.letters.is_empty());
         let most = match self.random.below(100) {
             _ if core.calm && pending => 1,
+            _ if core.time < self.lull => 400,
             0..60 => 40,
             60..90 => 400,
             _ => 1000,
@@ -316,7 +326,7 @@ pub fn run(seed: u64, mutation: Mutation, traces: bool) -> Run {
         let steps = settings.steps;
         let next_request = stage.core(|core| core.requests.last_key_value().map_or(0, |(id, _)| *id));
         let chance = Random::new(random.next());
-        stage.run(Box::new(Chance { random: chance, settings: settings.clone(), steps, next_request }));
+        stage.run(Box::new(Chance { random: chance, settings: settings.clone(), steps, next_request, lull: 0 }));
         order(&stage, &settings);
     }
     stage.core(|core| Run {
@@ -334,6 +344,9 @@ fn order(stage: &Stage, settings: &Settings) {
     }
     stage.core(|core| core.note(|| "order".to_owned()));
     settle(stage, 12);
+    if settings.kind == Kind::Lease {
+        touch(stage, settings);
+    }
     stage.core(|core| {
         let waits = core.requests.values().filter(|request| request.fate == Fate::Waits).count();
         if waits > 0 {
@@ -368,13 +381,36 @@ fn order(stage: &Stage, settings: &Settings) {
             let passed: u64 = core.passed.values().sum();
             let used = core.service.used();
             if used < passed {
-                core.violate(format!("{passed} have passed, and the service knows of {used}"));
+                let (passes, rows) = (core.passed.clone(), core.service.counts());
+                core.violate(format!("{passed} have passed, and the service knows of {used}: {passes:?}, {rows:?}"));
             }
         }
     });
     if settings.kind == Kind::Level && settings.limit > 0 && !settings.raises && settings.lenient.is_none() {
         full_again(stage, settings);
     }
+}
+
+/// Has a worker of each proxy see the tenant once more: one that knows nothing of a tenant can't report what others, who have
+/// died since, have used.
+fn touch(stage: &Stage, settings: &Settings) {
+    let mut id = stage.core(|core| core.requests.last_key_value().map_or(0, |(id, _)| *id));
+    for proxy in 0..settings.proxies {
+        let of = |worker: &Worker| worker.proxy == proxy;
+        let alive = |worker: &Worker| worker.alive && !worker.drains;
+        let slot = stage.core(|core| core.workers.iter().position(|worker| of(worker) && alive(worker)));
+        let slot = slot.unwrap_or_else(|| {
+            stage.core(|core| {
+                let slot = core.workers.iter().position(of).expect("a slot");
+                core.hire(slot, proxy, settings.config(core.limit("api")));
+                slot
+            })
+        });
+        stage.run(Box::new(Straight));
+        id += 1;
+        stage.give(slot, Event::Request(id));
+    }
+    settle(stage, 12);
 }
 
 /// A level has all of its units again, whoever has died meanwhile.

@@ -462,7 +462,10 @@ impl Core {
         let proxy = self.workers[slot].proxy;
         for (key, end, units) in counted {
             if self.rules.iter().any(|rule| rule.key == key && rule.kind == Kind::Level) {
-                *self.passed.get_mut(&(Some(proxy), key.clone(), *end)).expect("a count") -= units;
+                // A proxy that crashed took the count with it.
+                if let Some(passed) = self.passed.get_mut(&(Some(proxy), key.clone(), *end)) {
+                    *passed = passed.saturating_sub(*units);
+                }
             }
         }
     }

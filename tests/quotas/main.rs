@@ -21,4 +21,5 @@ mod random;
 mod service;
 mod settle;
 mod stage;
+mod turns;
 mod walk;

@@ -89,6 +89,13 @@ impl Service {
         self.rows.values().map(|row| row.used).sum()
     }
 
+    /// What was said to be used in each period.
+    pub fn counts(&self) -> BTreeMap<i64, u64> {
+        let mut counts = BTreeMap::new();
+        self.rows.iter().for_each(|((start, _), row)| *counts.entry(*start).or_default() += row.used);
+        counts
+    }
+
     /// All that lies unused with proxies, of the newest period.
     pub fn leased(&self) -> u64 {
         let newest = self.rows.iter().filter(|((start, _), _)| Some(*start) == self.newest);

@@ -70,7 +70,13 @@ impl Stage {
         let shared = Arc::new(Shared { state: Mutex::new(state), wakes });
         let start = |slot| {
             let shared = Arc::clone(&shared);
-            std::thread::spawn(move || perform(slot, &shared))
+            std::thread::spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| perform(slot, &shared))).is_err() {
+                    // Nobody would ever move again.
+                    eprintln!("the stage itself panicked");
+                    std::process::abort();
+                }
+            })
         };
         let threads = (0..slots).map(start).collect();
         Self { shared, threads }
