@@ -105,7 +105,8 @@ impl Supplier {
         let supply = &pool.supply;
         matches!(self, Self::Lease(_))
             && supply.sequence > 0
-            && (supply.granted > pool.taken.max(supply.kept) || supply.reported != pool.taken)
+            && (supply.granted > pool.taken.max(supply.kept)
+                || supply.reported != pool.taken.saturating_sub(pool.held()))
     }
 
     /// How long an answer may take.
