@@ -271,7 +271,9 @@ impl Core {
             return true;
         }
         self.write(slot, key, Some(new));
-        self.note(|| if key.contains(":quota:") { format!("{slot}: {key} is {}", shown(new)) } else { format!("{slot}: {key}") });
+        self.note(|| {
+            if key.contains(":quota:") { format!("{slot}: {key} is {}", shown(new)) } else { format!("{slot}: {key}") }
+        });
         true
     }
 
@@ -338,7 +340,12 @@ impl Core {
     fn limits_in_use(&self, key: &str) -> Vec<u64> {
         let limits = &self.limits[key];
         let until = limits.iter().skip(1).map(|(since, _)| *since).chain([u64::MAX]);
-        limits.iter().zip(until).filter(|(_, until)| *until + OLD_LIMIT.min(u64::MAX - until) >= self.time).map(|((_, limit), _)| *limit).collect()
+        limits
+            .iter()
+            .zip(until)
+            .filter(|(_, until)| *until + OLD_LIMIT.min(u64::MAX - until) >= self.time)
+            .map(|((_, limit), _)| *limit)
+            .collect()
     }
 
     /// A request's way has gone on.
@@ -484,7 +491,10 @@ impl Core {
     pub fn pool(&self, proxy: usize, key: &str) -> (u64, u64) {
         let prefix = format!("tenancy:1:quota:{key}:");
         let newest = self.proxies[proxy].shared.iter().filter(|(key, _)| key.starts_with(&prefix));
-        newest.map(|(_, (bytes, _))| counts(bytes)).max_by_key(|(label, ..)| *label).map_or((0, 0), |(_, taken, held)| (taken, held))
+        newest
+            .map(|(_, (bytes, _))| counts(bytes))
+            .max_by_key(|(label, ..)| *label)
+            .map_or((0, 0), |(_, taken, held)| (taken, held))
     }
 }
 

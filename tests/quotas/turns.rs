@@ -46,14 +46,14 @@ impl Bench {
                 Err(_) => core.proxies[0].ahead = ahead,
             }
         });
-        self.stage.core(|core| core.violation.take()).iter().for_each(|violation| panic!("{violation}"));
+        assert_eq!(self.stage.core(|core| core.violation.take()), None);
     }
 
     fn send(&mut self, slot: usize) -> (u32, Fate) {
         self.last += 1;
         self.stage.give(slot, Event::Request(self.last));
         quiet(&self.stage);
-        self.stage.core(|core| core.violation.take()).iter().for_each(|violation| panic!("{violation}"));
+        assert_eq!(self.stage.core(|core| core.violation.take()), None);
         (self.last, self.stage.core(|core| core.requests[&self.last].fate))
     }
 
@@ -153,7 +153,8 @@ fn limits_at_both_ends_and_costs_that_do_not_fit() {
         for period in ["minute", "none"] {
             let kind = if period == "none" { Kind::Level } else { Kind::Edge };
             let quota = json!([{"quotaKey": "api", "period": period, "limit": limit, "cost": cost}]);
-            let mut bench = Bench::new(quota, vec![Rule { key: "api", kind, cost, strict: true }], limit, 1_800_000_000);
+            let mut bench =
+                Bench::new(quota, vec![Rule { key: "api", kind, cost, strict: true }], limit, 1_800_000_000);
             assert_eq!(bench.pass(sent), passes, "{cost} of {limit} in {period}");
         }
     }
@@ -242,7 +243,10 @@ struct CrashNow;
 
 impl crate::stage::Director for CrashNow {
     fn next(&mut self, core: &mut Core) -> crate::stage::Order {
-        core.workers.iter().position(|worker| worker.crashes).map_or(crate::stage::Order::Done, crate::stage::Order::Run)
+        core.workers
+            .iter()
+            .position(|worker| worker.crashes)
+            .map_or(crate::stage::Order::Done, crate::stage::Order::Run)
     }
 }
 
