@@ -83,7 +83,7 @@ impl LeaseService {
             // A tenant that has no limit any more gives back what it holds, and gets no more.
             "limit": question.limit.map_or(0, |limit| limit.units),
             "used": question.used,
-            "upTo": question.taken.saturating_add(question.units),
+            "upTo": question.used.saturating_add(question.units),
         });
         if let (Some(label), Some(body)) = (question.label, body.as_object_mut()) {
             body.insert("periodStart".to_owned(), label.into());

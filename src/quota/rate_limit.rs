@@ -272,7 +272,7 @@ mod tests {
 
     fn question(units: u64, limit: u64) -> Question {
         let limit = Limit { units: limit, period: Period::Calendar(Unit::Hour) };
-        Question { sequence: 1, label: None, limit: Some(limit), taken: 0, used: 0, units, least: 1 }
+        Question { sequence: 1, label: None, limit: Some(limit), used: 0, units, least: 1 }
     }
 
     #[test]

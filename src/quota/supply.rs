@@ -51,9 +51,7 @@ pub struct Question {
     pub label: Option<i64>,
     /// The limit that holds.
     pub limit: Option<Limit>,
-    /// How many units are taken: used, or in workers' hands.
-    pub taken: u64,
-    /// How many of them are used, as far as the pool knows.
+    /// How many units are taken: used, or in workers' hands, where they may be used before anybody says so.
     pub used: u64,
     /// How many are wanted beside them.
     pub units: u64,
@@ -105,8 +103,7 @@ impl Supplier {
         let supply = &pool.supply;
         matches!(self, Self::Lease(_))
             && supply.sequence > 0
-            && (supply.granted > pool.taken.max(supply.kept)
-                || supply.reported != pool.taken.saturating_sub(pool.held()))
+            && (supply.granted > pool.taken.max(supply.kept) || supply.reported != pool.taken)
     }
 
     /// How long an answer may take.
@@ -155,8 +152,9 @@ impl Supplier {
     ) -> Option<Question> {
         let supply = pool.supply;
         let current = at < supply.ends;
-        let changed = matches!(self, Self::Lease(_)) && supply.limit != limit.units;
-        if at < supply.asked_until || at < supply.silent_until || (current && at < supply.dry_until && !changed) {
+        // Only a higher one: workers that see a changed record at different times would else ask again and again in turn.
+        let raised = matches!(self, Self::Lease(_)) && supply.limit < limit.units;
+        if at < supply.asked_until || at < supply.silent_until || (current && at < supply.dry_until && !raised) {
             return None;
         }
         let taken = pool.taken;
@@ -192,7 +190,6 @@ impl Supplier {
     }
 
     fn ask(&self, pool: &mut Pool, limit: Option<Limit>, spare: u64, batch: u64, least: u64, at: u64) -> Question {
-        let held = pool.held();
         let supply = &mut pool.supply;
         supply.sequence = supply.sequence.saturating_add(1);
         supply.asked_until = at.saturating_add(milliseconds(self.timeout())).saturating_add(GRACE);
@@ -208,9 +205,7 @@ impl Supplier {
             supply.granted = pool.taken.saturating_add(units);
             supply.reported = UNTOLD;
         }
-        // Of what workers hold some will come back; but not of a period that is over.
-        let used = if at < supply.ends { pool.taken.saturating_sub(held) } else { pool.taken };
-        Question { sequence: supply.sequence, label, limit, taken: pool.taken, used, units, least }
+        Question { sequence: supply.sequence, label, limit, used: pool.taken, units, least }
     }
 
     /// The question, as the service takes it.
@@ -266,7 +261,8 @@ impl Supplier {
             Some(limit) => self.ceiling(&pool.supply, limit),
             None => pool.supply.granted,
         };
-        let refused = question.units > 0 && ceiling <= pool.taken;
+        // Too few for the request that waits are none: they may be more than it can ever have.
+        let refused = question.units > 0 && ceiling.saturating_sub(pool.taken) < question.least.max(1);
         // Where more was asked for than a request needs, the next question is for no more than that.
         let may_do_with_less = grant.units == Units::None && question.units > question.least.max(1);
         pool.supply.sparing = u64::from(may_do_with_less || (refused && grant.units == Units::None));
@@ -284,7 +280,7 @@ fn apply(pool: &mut Pool, question: &Question, grant: &Grant, sent_at: u64, at: 
     };
     if begins && pool.label != 0 {
         // What was taken while the question was on its way is nobody's but the new period's.
-        let since = pool.taken.saturating_sub(question.taken);
+        let since = pool.taken.saturating_sub(question.used);
         pool.roll(grant.label);
         pool.taken = since;
         pool.supply.granted = 0;

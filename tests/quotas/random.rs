@@ -8,15 +8,6 @@ impl Random {
         Self(seed)
     }
 
-    /// A stream of its own for these words. What depends on it doesn't depend on what was drawn elsewhere before.
-    pub fn of(seed: u64, words: &[u64]) -> Self {
-        let mut random = Self(seed ^ 0x5157_a11d);
-        for word in words {
-            random.0 = random.next() ^ word;
-        }
-        random
-    }
-
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -45,9 +36,4 @@ impl Random {
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(u64::try_from(length).unwrap())).unwrap()
     }
-}
-
-/// A text as a word for [`Random::of`].
-pub fn word(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -46,14 +46,14 @@ impl Bench {
                 Err(_) => core.proxies[0].ahead = ahead,
             }
         });
-        self.stage.core(|core| core.violation.take()).iter().for_each(|violation| panic!("{violation}"));
+        assert_eq!(self.stage.core(|core| core.violation.take()), None);
     }
 
     fn send(&mut self, slot: usize) -> (u32, Fate) {
         self.last += 1;
         self.stage.give(slot, Event::Request(self.last));
         quiet(&self.stage);
-        self.stage.core(|core| core.violation.take()).iter().for_each(|violation| panic!("{violation}"));
+        assert_eq!(self.stage.core(|core| core.violation.take()), None);
         (self.last, self.stage.core(|core| core.requests[&self.last].fate))
     }
 

@@ -222,15 +222,15 @@ pub struct Walked {
     pub violation: Option<String>,
 }
 
-/// Walks a case through, at most so many paths.
-pub fn walk(case: &Case, mutation: Mutation, most: u64) -> Walked {
+/// Walks a case through, up to the first path on which something is wrong.
+pub fn walk(case: &Case, mutation: Mutation) -> Walked {
     let stage = Stage::new(case.scripts.len());
     let config = config(&case.quotas);
     let level = case.rules.iter().any(|rule| rule.kind == Kind::Level);
     let tree = Arc::new(Mutex::new(Tree { level, ..Tree::default() }));
     let mut walked = Walked::default();
     let mut again = true;
-    while again && walked.paths + walked.pruned < most {
+    while again {
         run(case, &config, mutation, &stage, &tree, false);
         let (pruned, length) = {
             let tree = tree.lock().expect("a tree");
@@ -254,7 +254,6 @@ pub fn walk(case: &Case, mutation: Mutation, most: u64) -> Walked {
         }
         again = tree.lock().expect("a tree").turn();
     }
-    assert!(!again || most < u64::MAX, "{}: not every path was walked", case.name);
     walked
 }
 
