@@ -27,6 +27,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::benches::Bench;
 use crate::cpu::Workers;
@@ -99,11 +100,11 @@ fn run(arguments: Arguments) -> Outcome<()> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rows = runtime.block_on(async {
-        for bench in &benches {
-            answers::check(bench, &envoy).await?;
+        tokio::select! {
+            rows = check_and_measure(&benches, &envoy, arguments.rounds, seed) => rows,
+            // Then Envoy, too, is ended before this is.
+            stopped = stopped() => Err(stopped),
         }
-        println!("Each variant answers as its peer does.");
-        measure(&benches, &envoy, arguments.rounds, seed).await
     });
     let rows = rows.map_err(|fault| format!("{fault}\n{}", envoy.log()))?;
 
@@ -118,6 +119,25 @@ fn write(folder: &Path, name: &str, text: &str) -> Outcome<()> {
     std::fs::write(folder.join(name), text)?;
     println!("{}", folder.join(name).display());
     Ok(())
+}
+
+/// Waits until somebody stops this run, and says so.
+async fn stopped() -> Box<dyn std::error::Error> {
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return std::future::pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    "stopped".into()
+}
+
+async fn check_and_measure(benches: &[Bench], envoy: &Envoy, rounds: u32, seed: u64) -> Outcome<Vec<Row>> {
+    for bench in benches {
+        answers::check(bench, envoy).await?;
+    }
+    println!("Each variant answers as its peer does.");
+    measure(benches, envoy, rounds, seed).await
 }
 
 /// A variant's turn: which bench it belongs to, and which of its [`benches::SIDES`] it is.
