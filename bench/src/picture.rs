@@ -84,6 +84,6 @@ mod tests {
         ]);
         assert_eq!(svg.matches(r#"height="16""#).count(), 2, "{svg}");
         assert!(svg.contains(r#"width="100.0""#) && svg.contains(r#"width="400.0""#), "{svg}");
-        assert!(svg.contains("9.00 ± 0.13"), "{svg}");
+        assert!(svg.contains("9.00 ± 0.09"), "{svg}");
     }
 }
