@@ -306,9 +306,6 @@ impl Meter {
             );
         }
         let lease = local.next_lease(now);
-        // One question serves all who wait here.
-        let waiting = u64::try_from(local.waiting.len()).unwrap_or(u64::MAX);
-        let demand = want.units.saturating_mul(waiting.saturating_add(1));
         let outcome = Pool::update(host, &local.key, |pool| {
             // The service's clock says when the period is over, and nothing of it is left then.
             let current = at < pool.supply.ends;
@@ -316,7 +313,7 @@ impl Meter {
             let ceiling = if current { supplier.ceiling(&pool.supply, limit) } else { 0 };
             let taken = Free::of(pool, mine, ceiling).take(pool, me, want, lease);
             let served = matches!(taken, Taken::Units { .. });
-            let question = supplier.question(pool, limit, want.units, demand, at, served);
+            let question = supplier.question(pool, limit, want.units, at, served);
             let next = if served {
                 Next::Done
             } else if question.is_some() || at < pool.supply.asked_until {

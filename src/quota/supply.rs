@@ -140,16 +140,7 @@ impl Supplier {
     }
 
     /// The question that is due after a request was served, or not, from a pool; the pool notes that it is under way.
-    /// `demand` is what all requests need that wait in this worker, the one with its `units` included.
-    pub fn question(
-        &self,
-        pool: &mut Pool,
-        limit: Limit,
-        units: u64,
-        demand: u64,
-        at: u64,
-        served: bool,
-    ) -> Option<Question> {
+    pub fn question(&self, pool: &mut Pool, limit: Limit, units: u64, at: u64, served: bool) -> Option<Question> {
         let supply = pool.supply;
         let current = at < supply.ends;
         // Only a higher one: workers that see a changed record at different times would else ask again and again in turn.
@@ -172,12 +163,8 @@ impl Supplier {
             return None;
         }
         pool.supply.batch = batch;
-        let (least, demand) = match (served, supply.sparing) {
-            (true, _) => (0, 0),
-            (false, 0) => (units, demand),
-            (false, _) => (units, units),
-        };
-        Some(self.ask(pool, Some(limit), spare, batch.max(demand), least, at))
+        let least = if served { 0 } else { units };
+        Some(self.ask(pool, Some(limit), spare, batch.max(least), least, at))
     }
 
     /// The report that is due of a pool that is not in use: what lies unused goes back, and what was used is said.

@@ -76,7 +76,7 @@ fn a_lowered_limit_holds_at_once_and_a_raised_one_too() {
 }
 
 #[test]
-fn one_question_asks_for_all_who_wait() {
+fn all_who_wait_are_served_by_one_answer() {
     let mut config = inline(json!({"resolution": "header"}));
     config["quotas"] = json!([{
         "quotaKey": "api", "period": "month", "limit": 1000,
