@@ -28,6 +28,7 @@ struct Settings {
     crashes: bool,
     proxy_crashes: bool,
     lost: bool,
+    slow: bool,
     jumps: bool,
     raises: bool,
     steps: usize,
@@ -61,6 +62,7 @@ impl Settings {
             // What a proxy has let pass that nobody granted is lost with it, so then there is no proof that no count is.
             proxy_crashes: !calm && lenient.is_none() && random.percent(40),
             lost: !calm && random.percent(60),
+            slow: random.percent(50),
             jumps: !calm && random.percent(50),
             raises: random.percent(40),
             steps: 1500,
@@ -101,8 +103,8 @@ struct Chance {
     settings: Settings,
     steps: usize,
     next_request: u32,
-    /// Until when no client sends anything.
-    lull: u64,
+    /// Until when no client sends a proxy anything.
+    lulls: Vec<u64>,
 }
 
 impl Chance {
@@ -112,7 +114,7 @@ impl Chance {
         let free = core.workers[slot].alive && !core.workers[slot].is_busy();
         let busy = core.workers.iter().any(Worker::is_busy);
         match self.random.below(1000) {
-            0..330 if free && !core.workers[slot].drains && core.time >= self.lull => {
+            0..330 if free && !core.workers[slot].drains && core.time >= self.lulls[core.workers[slot].proxy] => {
                 self.next_request += 1;
                 core.give(slot, Event::Request(self.next_request));
                 Some(slot)
@@ -182,7 +184,7 @@ impl Chance {
             }
             960..963 => {
                 core.count("lulls");
-                self.lull = core.time + self.random.between(1000, 6000);
+                self.lulls[core.workers[slot].proxy] = core.time + self.random.between(1000, 6000);
                 None
             }
             963..1000 if free => self.drained(core, slot),
@@ -225,6 +227,10 @@ impl Chance {
             }
             return None;
         }
+        if !core.calm && self.settings.slow && !late && self.random.percent(85) {
+            // The longer an answer is on its way, the more happens meanwhile.
+            return None;
+        }
         let gone = core.workers[slot].address != core.calls[at].address;
         if core.workers[slot].is_busy() && !gone {
             return None;
@@ -245,7 +251,7 @@ impl Chance {
         let pending = busy || core.workers.iter().any(|worker| !worker.letters.is_empty());
         let most = match self.random.below(100) {
             _ if core.calm && pending => 1,
-            _ if core.time < self.lull => 400,
+            _ if self.lulls.iter().any(|until| core.time < *until) => 400,
             0..60 => 40,
             60..90 => 400,
             _ => 1000,
@@ -325,7 +331,13 @@ pub fn run(seed: u64, mutation: Mutation, traces: bool) -> Run {
         let steps = settings.steps;
         let next_request = stage.core(|core| core.requests.last_key_value().map_or(0, |(id, _)| *id));
         let chance = Random::new(random.next());
-        stage.run(Box::new(Chance { random: chance, settings: settings.clone(), steps, next_request, lull: 0 }));
+        stage.run(Box::new(Chance {
+            random: chance,
+            settings: settings.clone(),
+            steps,
+            next_request,
+            lulls: vec![0; settings.proxies],
+        }));
         order(&stage, &settings);
     }
     stage.core(|core| Run {
