@@ -633,14 +633,14 @@ fn give_back(key: &str, lease: Option<(i64, u64)>, host: &dyn Host) {
     let waiters = Pool::update(host, key, |pool| {
         let held = pool.held_by(me);
         if held == 0 {
-            let waiters = pool.take_waiters();
+            let waiters = pool.take_other_waiters(me);
             return (if waiters.is_empty() { Write::No } else { Write::Yes }, waiters);
         }
         // What isn't known to be unused counts as used.
         let unused = lease.filter(|(label, _)| *label == pool.label).map_or(0, |(_, units)| units.min(held));
         pool.taken = pool.taken.saturating_sub(unused);
         pool.set_held(me, 0);
-        (Write::Yes, pool.take_waiters())
+        (Write::Yes, pool.take_other_waiters(me))
     });
     tell(&waiters.unwrap_or_default(), key, host);
 }
