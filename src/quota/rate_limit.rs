@@ -198,69 +198,21 @@ fn unit_seconds(number: u64) -> i64 {
 }
 
 #[cfg(test)]
+#[path = "../../tests/e2e/rate_limit_messages.rs"]
+#[allow(missing_docs, reason = "the protocol has them")]
+mod messages;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use prost::Message;
     use serde_json::json;
 
+    use super::messages::{Descriptor, Entry, Limit as Override, RateLimitRequest, RateLimitResponse};
     use super::*;
     use crate::config::Quota;
     use crate::config::from_json;
     use crate::quota::Limit;
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Request {
-        #[prost(string, tag = "1")]
-        domain: String,
-        #[prost(message, repeated, tag = "2")]
-        descriptors: Vec<Descriptor>,
-        #[prost(uint32, tag = "3")]
-        hits_addend: u32,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Descriptor {
-        #[prost(message, repeated, tag = "1")]
-        entries: Vec<Entry>,
-        #[prost(message, optional, tag = "2")]
-        limit: Option<Override>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Entry {
-        #[prost(string, tag = "1")]
-        key: String,
-        #[prost(string, tag = "2")]
-        value: String,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Override {
-        #[prost(uint32, tag = "1")]
-        requests_per_unit: u32,
-        #[prost(int32, tag = "2")]
-        unit: i32,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Response {
-        #[prost(int32, tag = "1")]
-        overall_code: i32,
-        #[prost(message, repeated, tag = "2")]
-        statuses: Vec<DescriptorStatus>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct DescriptorStatus {
-        #[prost(int32, tag = "1")]
-        code: i32,
-        #[prost(message, optional, tag = "2")]
-        current_limit: Option<Override>,
-        #[prost(uint32, tag = "3")]
-        limit_remaining: u32,
-        #[prost(message, optional, tag = "4")]
-        duration_until_reset: Option<prost_types::Duration>,
-    }
 
     fn service() -> RateLimitService {
         let quota: Quota = from_json(&json!({
@@ -282,7 +234,7 @@ mod tests {
             let callout = service().callout(&question(300, limit), &Tenant::parse(record).unwrap(), Vec::new());
             let Body::Grpc(message) = callout.body else { panic!("it is a gRPC call") };
             let entry = |key: &str, value: &str| Entry { key: key.to_owned(), value: value.to_owned() };
-            let expected = Request {
+            let expected = RateLimitRequest {
                 domain: "edge".to_owned(),
                 descriptors: vec![Descriptor {
                     entries: vec![entry("quota_key", "api"), entry("plan", plan), entry("tenant_id", "acme")],
@@ -290,13 +242,13 @@ mod tests {
                 }],
                 hits_addend: 300,
             };
-            assert_eq!(Request::decode(message.as_slice()), Ok(expected));
+            assert_eq!(RateLimitRequest::decode(message.as_slice()), Ok(expected));
         }
     }
 
     #[test]
     fn the_answer_is_read_as_it_is() {
-        let status = |limit: u32, remaining, seconds| DescriptorStatus {
+        let status = |limit: u32, remaining, seconds| super::messages::Status {
             code: 1,
             current_limit: Some(Override { requests_per_unit: limit, unit: 2 }),
             limit_remaining: remaining,
@@ -304,7 +256,7 @@ mod tests {
         };
         let answer = |overall_code, statuses| Answer::Reply {
             status: 200,
-            body: Response { overall_code, statuses }.encode_to_vec(),
+            body: RateLimitResponse { overall_code, statuses }.encode_to_vec(),
         };
         let read = |answer| service().read(&question(10, 100), answer, 1000);
         let grant = read(answer(1, vec![status(500, 480, 40), status(100, 60, 30)])).unwrap();

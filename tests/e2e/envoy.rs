@@ -93,7 +93,7 @@ impl EnvoyWorld {
             wasm: &needed("TENANCY_WASM"),
             configuration,
             service: service.addr,
-            directory: directory.addr,
+            directory: directory.service.addr,
             refusing: refusing(),
         };
         let mut bootstrap = bootstrap.json();
@@ -103,7 +103,7 @@ impl EnvoyWorld {
 
     /// The directory takes no connections any more.
     pub fn stop_directory(&mut self) {
-        self.directory.stop();
+        self.directory.service.stop();
     }
 
     /// How many requests the service received.

@@ -25,11 +25,13 @@ mod periods;
 mod proxy;
 mod quotas_under_load;
 mod rate_limit;
+mod rate_limit_messages;
 mod rate_limiter;
 mod response_costs;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod scripted;
+mod service;
 mod tenancyd;
 mod tokens_in_envoy;
 

@@ -249,7 +249,7 @@ fn a_body_never_overtakes_the_lookup() {
         wasm: &needed("TENANCY_WASM"),
         configuration: structure(&config),
         service: service.addr,
-        directory: directory.addr,
+        directory: directory.service.addr,
         refusing: refusing(),
     }
     .json();

@@ -53,7 +53,7 @@ fn flooded(world: &EnvoyWorld) -> usize {
 #[test]
 fn asked_for_every_request_exactly_the_limit_passes() {
     let limiter = RateLimiter::start();
-    let world = world(config(quota(Some(500), 1)), limiter.addr);
+    let world = world(config(quota(Some(500), 1)), limiter.service.addr);
     assert_eq!(flooded(&world), 500);
     let first = limiter.asked().first().cloned().expect("it was asked");
     let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -67,7 +67,7 @@ fn asked_for_every_request_exactly_the_limit_passes() {
 #[test]
 fn asked_for_batches_less_than_one_batch_is_lost() {
     let limiter = RateLimiter::start();
-    let world = world(config(quota(Some(2000), 50)), limiter.addr);
+    let world = world(config(quota(Some(2000), 50)), limiter.service.addr);
     let received = flooded(&world);
     let asked = limiter.asked();
     println!("limit 2000, maxBatch 50: {received} arrived, {} questions, {} counted", asked.len(), limiter.counted());
@@ -84,7 +84,7 @@ fn what_clients_are_told_is_what_the_service_says() {
         config["rateLimitHeaders"] = json!({"style": "legacy", "when": "all"});
         config["tenants"] = json!([{"id": if limit.is_some() { "other" } else { TENANT }}]);
         let tenant = if limit.is_some() { "other" } else { TENANT };
-        let world = world(config, limiter.addr);
+        let world = world(config, limiter.service.addr);
         let mut client = Client::connect(world.envoy.listener);
         for left in (0..5).rev() {
             let answer = client.ask(&[("x-tenant-id", tenant)]).expect("an answer");
@@ -109,10 +109,10 @@ fn what_clients_are_told_is_what_the_service_says() {
 #[test]
 fn without_an_answer_on_error_decides() {
     let mut limiter = RateLimiter::start();
-    let world_1 = world(config(quota(Some(100), 1)), limiter.addr);
+    let world_1 = world(config(quota(Some(100), 1)), limiter.service.addr);
     let mut client = Client::connect(world_1.envoy.listener);
     assert_eq!(client.get(TENANT), 200);
-    limiter.stop();
+    limiter.service.stop();
     for _ in 0..5 {
         let refused = client.ask(&[("x-tenant-id", TENANT)]).expect("an answer");
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
@@ -120,7 +120,7 @@ fn without_an_answer_on_error_decides() {
     assert_eq!(world_1.received(), 1);
     let mut quota = quota(Some(100), 1);
     quota["onError"] = json!("allow");
-    let world_2 = world(config(quota), limiter.addr);
+    let world_2 = world(config(quota), limiter.service.addr);
     assert_eq!(send(world_2.envoy.listener, TENANT, 4, 5).into_iter().collect::<Vec<_>>(), [(200, 20)]);
 }
 

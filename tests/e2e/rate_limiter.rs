@@ -4,7 +4,6 @@
 //! and written by prost, so the filter's own reader and writer are held against another implementation.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -13,7 +12,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response};
 use http_body_util::{BodyExt, Full};
 use prost::Message;
-use tokio::runtime::Runtime;
+
+use crate::rate_limit_messages::{Limit, RateLimitRequest, RateLimitResponse, Status};
+use crate::service::Service;
 
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 const OK: i32 = 1;
@@ -21,9 +22,8 @@ const OVER_LIMIT: i32 = 2;
 
 /// A running service. It stops when it is dropped.
 pub struct RateLimiter {
-    pub addr: SocketAddr,
+    pub service: Service,
     state: Arc<Mutex<Windows>>,
-    runtime: Option<Runtime>,
 }
 
 /// What was asked.
@@ -40,61 +40,6 @@ struct Windows {
     follows_overrides: bool,
     counts: BTreeMap<(String, u64), u64>,
     asked: Vec<Question>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct RateLimitRequest {
-    #[prost(string, tag = "1")]
-    domain: String,
-    #[prost(message, repeated, tag = "2")]
-    descriptors: Vec<Descriptor>,
-    #[prost(uint32, tag = "3")]
-    hits_addend: u32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Descriptor {
-    #[prost(message, repeated, tag = "1")]
-    entries: Vec<Entry>,
-    #[prost(message, optional, tag = "2")]
-    limit: Option<Limit>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Entry {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-/// `RateLimitDescriptor.RateLimitOverride`, and `RateLimitResponse.RateLimit`, which have the same first fields.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-struct Limit {
-    #[prost(uint32, tag = "1")]
-    requests_per_unit: u32,
-    #[prost(int32, tag = "2")]
-    unit: i32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct RateLimitResponse {
-    #[prost(int32, tag = "1")]
-    overall_code: i32,
-    #[prost(message, repeated, tag = "2")]
-    statuses: Vec<Status>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(message, optional, tag = "2")]
-    current_limit: Option<Limit>,
-    #[prost(uint32, tag = "3")]
-    limit_remaining: u32,
-    #[prost(message, optional, tag = "4")]
-    duration_until_reset: Option<prost_types::Duration>,
 }
 
 impl RateLimiter {
@@ -120,20 +65,8 @@ impl RateLimiter {
 
     fn start_as(windows: Windows) -> Self {
         let state = Arc::new(Mutex::new(windows));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
-        let addr = listener.local_addr().expect("an address");
         let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&state));
-        runtime.spawn(async { axum::serve(listener, app).await });
-        Self { addr, state, runtime: Some(runtime) }
-    }
-
-    /// Takes no connections any more, and cuts those that there are.
-    pub fn stop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        Self { service: Service::start(app), state }
     }
 
     pub fn asked(&self) -> Vec<Question> {

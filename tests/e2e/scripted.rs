@@ -1,21 +1,19 @@
 //! A directory service that answers as the test's script says, and remembers what it was asked.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::Response;
-use tokio::runtime::Runtime;
 
 use crate::scenarios::world::{Asked, Directory, Reply};
+use crate::service::Service;
 
 /// A running service. It stops when it is dropped.
 pub struct Scripted {
-    pub addr: SocketAddr,
+    pub service: Service,
     state: Arc<Mutex<Script>>,
-    runtime: Option<Runtime>,
 }
 
 struct Script {
@@ -26,20 +24,8 @@ struct Script {
 impl Scripted {
     pub fn start(directory: Directory) -> Self {
         let state = Arc::new(Mutex::new(Script { directory, asked: Vec::new() }));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
-        let addr = listener.local_addr().expect("an address");
         let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&state));
-        runtime.spawn(async { axum::serve(listener, app).await });
-        Self { addr, state, runtime: Some(runtime) }
-    }
-
-    /// Takes no connections any more, and cuts those that there are.
-    pub fn stop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        Self { service: Service::start(app), state }
     }
 
     pub fn script(&self, path: &str, reply: Reply) {

@@ -17,6 +17,8 @@
 mod cases;
 mod chance;
 mod core;
+#[path = "../simulation/random.rs"]
+#[allow(dead_code, reason = "the other simulation draws in more ways")]
 mod random;
 mod service;
 mod settle;
