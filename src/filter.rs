@@ -15,10 +15,10 @@ use crate::config::{
 };
 use crate::denial::{Denial, QuotaExceeded, RETRY_AFTER_SECONDS};
 use crate::directory::{Asker, Directory, Key, Lookup};
-use crate::host::{Answer, CallId, Host, RequestId};
+use crate::host::{Answer, CallId, Host, RequestId, unix_seconds};
 use crate::jwt::{KeySet, Presented, TokenFault, Tokens, tenant_in_metadata};
 use crate::key_source::{Age, KeySource};
-use crate::quota::{Exceeded, Metered, Metering, Meters, fields, seconds_left, unix_seconds};
+use crate::quota::{Exceeded, Metered, Metering, Meters, fields, seconds_left};
 use crate::request::Head;
 use crate::resolve::{Claim, claim};
 use crate::tenant::{Identifier, Status, Tenant};
@@ -228,7 +228,9 @@ impl Filter {
         self.meters.settle(metered, header, host);
         match self.config.rate_limit_headers.when {
             RateLimitWhen::Refused => Vec::new(),
-            RateLimitWhen::All => fields(self.config.rate_limit_headers.style, &metered.standings, unix_seconds(host)),
+            RateLimitWhen::All => {
+                fields(self.config.rate_limit_headers.style, &metered.standings, unix_seconds(host.now()))
+            }
         }
     }
 
@@ -527,7 +529,7 @@ impl Filter {
             })),
             Metering::NoAnswer(key) => refuse(Denial::QuotaUnavailable, key, Happening::Unavailable),
             Metering::Exceeded(Exceeded { quota_key, standing, standings }) => {
-                let now = unix_seconds(host);
+                let now = unix_seconds(host.now());
                 let denial = QuotaExceeded {
                     tenant: tenant.id.clone(),
                     quota_key: quota_key.clone(),

@@ -1,6 +1,6 @@
 //! What the filter asks of the proxy in the middle of a decision, and no more. Everything else is a returned value.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::jwt::Signatures;
 
@@ -65,6 +65,12 @@ pub enum Answer {
         /// Why, for the log.
         why: &'static str,
     },
+}
+
+/// A time in whole Unix seconds; one before 1970 is taken for its beginning.
+pub fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The proxy, as the filter needs it.

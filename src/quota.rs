@@ -4,24 +4,30 @@
 //! Envoy (`supply`, by `lease` or `rate_limit`), or the application, whose figure is looked up like a tenant is (in
 //! [`crate::directory`]). A request passes when its cost fits into all of them, and if one refuses, none is charged.
 
+mod charge;
 mod fields;
 mod lease;
+mod letter;
 mod limit;
 mod meter;
 pub mod pool;
 mod rate_limit;
+mod room;
 mod supply;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use self::charge::{Charge, charge_more, refund};
 pub use self::fields::{Field, fields, seconds_left};
 use self::lease::LeaseService;
+use self::letter::{Letter, read_letter, tell};
 pub use self::limit::{Limit, Unreadable, limit};
-use self::meter::{Bound, Charge, Draw, Letter, Meter, Reading, Want, charge_more, read_letter, refund, tell};
-pub use self::meter::{Standing, unix_seconds};
+use self::meter::{Draw, Meter};
 use self::pool::{Living, milliseconds};
 use self::rate_limit::RateLimitService;
+pub use self::room::Standing;
+use self::room::{Bound, Reading, Want};
 use self::supply::{Question, Supplier};
 use crate::config::{Config, Cost, Count, Fault, Faults, Mode, OnError, Period};
 use crate::directory::{Asker, Directory, Key, Lookup, Usage};
@@ -242,15 +248,13 @@ impl Meters {
             return Part::Counted { bound: counted_here.then_some(Bound::Limit(limit.units)), units };
         }
         let is_level = limit.period == Period::None;
-        let (began, mark) = if is_level { (0, 0) } else { (meter.began(tenant, host), meter.mark(tenant, host)) };
+        let (began, mark) = if is_level { (0, 0) } else { meter.counted(tenant, host) };
         let key = Key::Usage(meter.quota.quota_key.clone(), tenant.id.clone());
-        let answer = answers.iter().rev().find(|(asked, _)| *asked == key).map(|(_, lookup)| lookup.clone());
+        // What was asked for in the last period says nothing of this one.
+        let holds = |lookup: &&Lookup| !matches!(lookup, Lookup::Usage(usage) if usage.asked_at < began);
+        let answer = answers.iter().rev().find(|(asked, _)| *asked == key).map(|(_, lookup)| lookup).filter(holds);
         let lookup = match answer {
-            // What was asked for in the last period says nothing of this one.
-            Some(Lookup::Usage(usage)) if usage.asked_at < began => {
-                directory.find(&key, Asker { mark, since: began, ..asker }, host)
-            }
-            Some(lookup) => lookup,
+            Some(lookup) => lookup.clone(),
             None => directory.find(&key, Asker { mark, since: began, ..asker }, host),
         };
         match lookup {

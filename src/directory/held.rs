@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Key, Lookup, Usage};
 use crate::config::Source;
-use crate::host::Answer;
+use crate::host::{Answer, unix_seconds};
 use crate::tenant::{Identifier, Tenant};
 
 /// What the service answered to one question, and when it was asked.
@@ -96,8 +96,7 @@ impl Held {
     }
 
     fn asked_at_seconds(&self) -> i64 {
-        let since = self.asked_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        unix_seconds(self.asked_at)
     }
 
     /// How old it is.

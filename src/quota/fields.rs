@@ -1,7 +1,7 @@
 //! What a response tells a client of its quotas: `RateLimit` and `RateLimit-Policy` as the IETF's draft has them
 //! (draft-ietf-httpapi-ratelimit-headers-10), or the older `X-RateLimit-*`.
 
-use super::meter::Standing;
+use super::room::Standing;
 use crate::config::RateLimitStyle;
 use crate::tenant::Identifier;
 

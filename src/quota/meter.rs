@@ -6,20 +6,21 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
+use super::charge::{Charge, give_back};
+use super::letter::{PREFIX, recall};
 use super::limit::{Limit, Unreadable, limit};
 use super::pool::{Living, Pool, Write, milliseconds};
+use super::room::{Bound, Free, Standing, Taken, Want};
 use super::supply::{Question, Supplier};
 use crate::calendar::{self, period_at};
 use crate::config::{Period, Quota};
-use crate::host::{Host, RequestId, WorkerId};
+use crate::host::{Host, RequestId, WorkerId, unix_seconds};
 use crate::tenant::{Identifier, Tenant};
 
 /// The largest lease. What a crash of a worker's VM can lose of a tenant's units is this times the workers.
 const LARGEST_LEASE: u64 = 64;
-/// A lease is at most this part of what the pool has left, so near the limit there are none.
-const SHARE: u64 = 64;
 /// A lease that lasted shorter is followed by one of twice its size.
 const SHORT: Duration = Duration::from_millis(100);
 /// A lease that lasted longer is followed by one of half its size; and what lies unused for so long goes back to the pool.
@@ -63,39 +64,6 @@ struct Local {
     recalled_at: Option<Duration>,
 }
 
-/// How far a tenant is from a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// The limit.
-    pub limit: u64,
-    /// Units used, as far as is known here.
-    pub used: u64,
-    /// When the count starts anew, in Unix seconds; `None` for a level.
-    pub resets_at: Option<i64>,
-    /// How long the period is, in seconds.
-    pub window: Option<u64>,
-}
-
-impl Standing {
-    /// Units that are left.
-    pub fn remaining(&self) -> u64 {
-        self.limit.saturating_sub(self.used)
-    }
-}
-
-/// Units that a request has taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Charge {
-    /// The pool that they are from.
-    pub key: Rc<str>,
-    /// Of which period.
-    pub label: i64,
-    /// How many.
-    pub units: u64,
-    /// Whether they are given back when the request ends.
-    pub is_level: bool,
-}
-
 /// What came of asking for units.
 pub enum Draw {
     /// They are there. `exceeded` if they are more than the limit leaves, and the caller wanted them all the same.
@@ -110,37 +78,6 @@ pub enum Draw {
 
 /// What a service is due to be told of a tenant's pool, unasked.
 pub type Report = (Rc<Tenant>, Rc<str>, Question);
-
-/// What is asked for.
-#[derive(Debug, Clone, Copy)]
-pub struct Want {
-    /// The request.
-    pub id: RequestId,
-    /// How many units.
-    pub units: u64,
-    /// Whether to take them though the limit leaves none.
-    pub forced: bool,
-}
-
-/// What the application says of a tenant's usage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
-    /// The usage.
-    pub usage: u64,
-    /// What this proxy had counted when it asked.
-    pub mark: u64,
-    /// When it asked, in Unix seconds.
-    pub asked_at: i64,
-}
-
-/// What bounds a pool.
-#[derive(Debug, Clone, Copy)]
-pub enum Bound {
-    /// The limit.
-    Limit(u64),
-    /// The limit, of which others than this pool have used so much.
-    Beside(u64, Reading),
-}
 
 impl Meter {
     /// A meter that has counted nothing yet.
@@ -200,11 +137,8 @@ impl Meter {
         local.turn(limit, &zone, host);
         let (now, me) = (host.monotonic(), host.worker());
         local.touched = now;
-        if local.left >= want.units {
-            local.left = local.left.saturating_sub(want.units);
-            let used = limit.units.saturating_sub(local.left.saturating_add(local.beside));
-            let standing = local.standing(limit, 0, used);
-            return Draw::Units { charge: local.charge(want.units), standing, exceeded: false };
+        if let Some(draw) = local.hand_out(want, limit) {
+            return draw;
         }
         let lease = local.next_lease(now);
         let outcome = Pool::update(host, &local.key, |pool| {
@@ -293,17 +227,10 @@ impl Meter {
         let (now, me) = (host.monotonic(), host.worker());
         let at = milliseconds(now);
         local.touched = now;
-        if local.left >= want.units && at < local.ends {
-            local.left = local.left.saturating_sub(want.units);
-            let used = limit.units.saturating_sub(local.left.saturating_add(local.beside));
-            return (
-                Draw::Units {
-                    charge: local.charge(want.units),
-                    standing: local.standing(limit, 0, used),
-                    exceeded: false,
-                },
-                None,
-            );
+        if at < local.ends
+            && let Some(draw) = local.hand_out(want, limit)
+        {
+            return (draw, None);
         }
         let lease = local.next_lease(now);
         let outcome = Pool::update(host, &local.key, |pool| {
@@ -359,25 +286,16 @@ impl Meter {
         Rc::clone(&self.local(tenant, host).key)
     }
 
-    /// Units that this proxy has certainly counted, for the mark of a reading: what workers hold may be used after it.
-    pub fn mark(&mut self, tenant: &Rc<Tenant>, host: &dyn Host) -> u64 {
+    /// The beginning of a tenant's present period, in Unix seconds, and what this proxy has certainly counted in it, for the mark
+    /// of a reading: what workers hold may be used after it.
+    pub fn counted(&mut self, tenant: &Rc<Tenant>, host: &dyn Host) -> (i64, u64) {
         let zone = self.quota.timezone;
         let local = self.local(tenant, host);
         if let Ok(Some(limit)) = local.limit {
             local.turn(limit, &zone, host);
         }
         let pool = Pool::read(host, &local.key).filter(|pool| pool.label == local.period.start);
-        pool.map_or(0, |pool| pool.taken.saturating_sub(pool.held()))
-    }
-
-    /// The beginning of a tenant's present period, in Unix seconds.
-    pub fn began(&mut self, tenant: &Rc<Tenant>, host: &dyn Host) -> i64 {
-        let zone = self.quota.timezone;
-        let local = self.local(tenant, host);
-        if let Ok(Some(limit)) = local.limit {
-            local.turn(limit, &zone, host);
-        }
-        local.period.start
+        (local.period.start, pool.map_or(0, |pool| pool.taken.saturating_sub(pool.held())))
     }
 
     /// Gives back what this worker holds of a pool, and tells those who wait for it.
@@ -455,76 +373,6 @@ enum Next {
     NoAnswer,
 }
 
-impl Bound {
-    /// Up to where a pool's count may go.
-    fn ceiling(self, label: i64) -> u64 {
-        match self {
-            Self::Limit(units) => units,
-            // A reading of an earlier period says nothing of this one; it is never used for it.
-            Self::Beside(_, reading) if reading.asked_at < label => 0,
-            Self::Beside(limit, reading) => limit.saturating_sub(reading.usage).saturating_add(reading.mark),
-        }
-    }
-
-    /// What of the limit is used beside the pool's count.
-    fn elsewhere(self, limit: u64) -> i128 {
-        match self {
-            Self::Limit(_) => 0,
-            Self::Beside(_, reading) => i128::from(reading.usage.min(limit)).saturating_sub(i128::from(reading.mark)),
-        }
-    }
-}
-
-/// What a pool has left for a worker.
-struct Free {
-    mine: u64,
-    available: u64,
-}
-
-/// What a worker got.
-enum Taken {
-    Units { label: i64, left: u64, beside: u64, exceeded: bool, taken: u64 },
-    Recall { label: i64, holders: Vec<WorkerId> },
-    Empty { label: i64, taken: u64 },
-}
-
-impl Free {
-    fn of(pool: &Pool, mine: u64, ceiling: u64) -> Self {
-        Self { mine, available: ceiling.saturating_sub(pool.taken.saturating_sub(mine)) }
-    }
-
-    /// Takes units, and a lease where there are plenty.
-    fn take(&self, pool: &mut Pool, me: WorkerId, want: Want, lease: u64) -> Taken {
-        let (label, others) = (pool.label, pool.taken.saturating_sub(self.mine));
-        let exceeded = self.available < want.units;
-        if !exceeded || want.forced {
-            let after = self.available.saturating_sub(want.units);
-            let left = lease.min(after.checked_div(SHARE).unwrap_or(0));
-            pool.taken = others.saturating_add(want.units).saturating_add(left);
-            pool.set_held(me, left);
-            let beside = after.saturating_sub(left);
-            return Taken::Units { label, left, beside, exceeded, taken: pool.taken };
-        }
-        // Too few for this request may be enough for another worker's.
-        pool.taken = others;
-        pool.set_held(me, 0);
-        let holders: Vec<WorkerId> = pool.others(me).collect();
-        if holders.is_empty() {
-            return Taken::Empty { label, taken: pool.taken };
-        }
-        pool.wait(me);
-        Taken::Recall { label, holders }
-    }
-}
-
-impl Taken {
-    fn label(&self) -> i64 {
-        match self {
-            Self::Units { label, .. } | Self::Recall { label, .. } | Self::Empty { label, .. } => *label,
-        }
-    }
-}
-
 impl Local {
     fn new(quota: &Quota, kind: &str, tenant: &Rc<Tenant>) -> Self {
         let limit = limit(quota, tenant);
@@ -550,7 +398,7 @@ impl Local {
     /// Goes on to the period that it is now; never back, whatever the clock does.
     fn turn(&mut self, limit: Limit, zone: &calendar::Zone, host: &dyn Host) {
         let Period::Calendar(unit) = limit.period else { return };
-        let now = unix_seconds(host);
+        let now = unix_seconds(host.now());
         if now >= self.period.end {
             self.period = period_at(unit, zone, now);
             self.left = 0;
@@ -565,6 +413,13 @@ impl Local {
             self.period = period_at(unit, zone, label);
             self.left = 0;
         }
+    }
+
+    /// Units of the lease in this worker's hands, if they are enough.
+    fn hand_out(&mut self, want: Want, limit: Limit) -> Option<Draw> {
+        self.left = self.left.checked_sub(want.units)?;
+        let used = limit.units.saturating_sub(self.left.saturating_add(self.beside));
+        Some(Draw::Units { charge: self.charge(want.units), standing: self.standing(limit, 0, used), exceeded: false })
     }
 
     fn next_lease(&self, now: Duration) -> u64 {
@@ -601,9 +456,7 @@ impl Local {
         self.waiting.push(id);
         if self.recalled_at.is_none() {
             self.recalled_at = Some(now);
-            for holder in holders {
-                host.post(*holder, &letter(Letter::Recall, &self.key));
-            }
+            recall(holders, &self.key, host);
         }
     }
 
@@ -621,101 +474,4 @@ impl Local {
         self.lease = 0;
         give_back(&self.key, Some((self.period.start, left)), host);
     }
-}
-
-/// Where pools are in shared data. What stands behind doesn't depend on a configuration's limits, so a change of them resets no
-/// count.
-const PREFIX: &str = "tenancy:1:quota:";
-
-/// Takes a worker's units out of its hands, and tells those who wait for some.
-fn give_back(key: &str, lease: Option<(i64, u64)>, host: &dyn Host) {
-    let me = host.worker();
-    let waiters = Pool::update(host, key, |pool| {
-        let held = pool.held_by(me);
-        if held == 0 {
-            let waiters = pool.take_other_waiters(me);
-            return (if waiters.is_empty() { Write::No } else { Write::Yes }, waiters);
-        }
-        // What isn't known to be unused counts as used.
-        let unused = lease.filter(|(label, _)| *label == pool.label).map_or(0, |(_, units)| units.min(held));
-        pool.taken = pool.taken.saturating_sub(unused);
-        pool.set_held(me, 0);
-        (Write::Yes, pool.take_other_waiters(me))
-    });
-    tell(&waiters.unwrap_or_default(), key, host);
-}
-
-/// Gives back units that a request has taken and not used.
-pub fn refund(charge: &Charge, units: u64, host: &dyn Host) {
-    let me = host.worker();
-    let waiters = Pool::update(host, &charge.key, |pool| {
-        if pool.label != charge.label {
-            return (Write::No, Vec::new());
-        }
-        if charge.is_level {
-            // Of a worker that was taken for dead the units are free already.
-            let held = pool.held_by(me);
-            let units = units.min(held);
-            pool.set_held(me, held.saturating_sub(units));
-            pool.taken = pool.taken.saturating_sub(units);
-        } else {
-            pool.taken = pool.taken.saturating_sub(units);
-        }
-        (Write::Yes, pool.take_waiters())
-    });
-    tell(&waiters.unwrap_or_default(), &charge.key, host);
-}
-
-/// Takes units that are used already, whatever the limit is.
-pub fn charge_more(charge: &Charge, units: u64, host: &dyn Host) {
-    Pool::update(host, &charge.key, |pool| {
-        if pool.label != charge.label {
-            return (Write::No, ());
-        }
-        pool.taken = pool.taken.saturating_add(units);
-        (Write::Yes, ())
-    });
-}
-
-/// Tells workers that a pool has changed.
-pub fn tell(waiters: &[WorkerId], key: &str, host: &dyn Host) {
-    for waiter in waiters {
-        host.post(*waiter, &letter(Letter::Changed, key));
-    }
-}
-
-/// What one worker tells another of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Letter {
-    /// Give back what you hold.
-    Recall,
-    /// Units may have come.
-    Changed,
-}
-
-fn letter(what: Letter, key: &str) -> Vec<u8> {
-    let first = match what {
-        Letter::Recall => b'r',
-        Letter::Changed => b'c',
-    };
-    [&[first], key.as_bytes()].concat()
-}
-
-/// Reads a letter: what it tells, of which quota, which tenant and which pool.
-pub fn read_letter(letter: &[u8]) -> Option<(Letter, &str, Identifier, &str)> {
-    let (what, key) = match letter.split_first()? {
-        (b'r', key) => (Letter::Recall, key),
-        (b'c', key) => (Letter::Changed, key),
-        _ => return None,
-    };
-    let key = std::str::from_utf8(key).ok()?;
-    let mut parts = key.strip_prefix(PREFIX)?.split(':');
-    let (quota, _, tenant) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((what, quota, Identifier::parse(tenant.as_bytes())?, key))
-}
-
-/// The time, in Unix seconds.
-pub fn unix_seconds(host: &dyn Host) -> i64 {
-    let now = host.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

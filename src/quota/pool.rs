@@ -62,63 +62,27 @@ pub struct Supply {
 }
 
 impl Supply {
-    const FIELDS: usize = 15;
-
-    fn fields(&self) -> [u64; Self::FIELDS] {
-        [
-            self.granted,
-            self.ends,
-            u64::from_le_bytes(self.resets_at.to_le_bytes()),
-            self.sequence,
-            self.asked_until,
-            self.dry_until,
-            self.silent_until,
-            self.silences,
-            self.batch,
-            self.came_at,
-            self.reported,
-            u64::from_le_bytes(self.elsewhere.to_le_bytes()),
-            self.limit,
-            self.sparing,
-            self.kept,
-        ]
-    }
-
-    fn from_fields(fields: [u64; Self::FIELDS]) -> Self {
-        let [
-            granted,
-            ends,
-            resets_at,
-            sequence,
-            asked_until,
-            dry_until,
-            silent_until,
-            silences,
-            batch,
-            came_at,
-            reported,
-            elsewhere,
-            limit,
-            sparing,
-            kept,
-        ] = fields;
-        Self {
-            granted,
-            ends,
-            resets_at: i64::from_le_bytes(resets_at.to_le_bytes()),
-            sequence,
-            asked_until,
-            dry_until,
-            silent_until,
-            silences,
-            batch,
-            came_at,
-            reported,
-            elsewhere: i64::from_le_bytes(elsewhere.to_le_bytes()),
-            limit,
-            sparing,
-            kept,
-        }
+    /// Shows each field, always in the same order: to write it, and to read it again. `None` as soon as the visitor gives that.
+    fn each(&mut self, mut visit: impl FnMut(&mut u64) -> Option<()>) -> Option<()> {
+        visit(&mut self.granted)?;
+        visit(&mut self.ends)?;
+        let mut resets_at = self.resets_at.cast_unsigned();
+        visit(&mut resets_at)?;
+        self.resets_at = resets_at.cast_signed();
+        visit(&mut self.sequence)?;
+        visit(&mut self.asked_until)?;
+        visit(&mut self.dry_until)?;
+        visit(&mut self.silent_until)?;
+        visit(&mut self.silences)?;
+        visit(&mut self.batch)?;
+        visit(&mut self.came_at)?;
+        visit(&mut self.reported)?;
+        let mut elsewhere = self.elsewhere.cast_unsigned();
+        visit(&mut elsewhere)?;
+        self.elsewhere = elsewhere.cast_signed();
+        visit(&mut self.limit)?;
+        visit(&mut self.sparing)?;
+        visit(&mut self.kept)
     }
 }
 
@@ -208,7 +172,6 @@ impl Pool {
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let supplied = self.supply != Supply::default();
         let mut bytes = Vec::with_capacity(160);
         bytes.extend(self.label.to_le_bytes());
         bytes.extend(self.taken.to_le_bytes());
@@ -221,10 +184,12 @@ impl Pool {
         for waiter in &self.waiters {
             bytes.extend(waiter.0.to_le_bytes());
         }
-        if supplied {
-            for field in self.supply.fields() {
+        if self.supply != Supply::default() {
+            let mut supply = self.supply;
+            supply.each(|field| {
                 bytes.extend(field.to_le_bytes());
-            }
+                Some(())
+            });
         }
         bytes
     }
@@ -241,11 +206,10 @@ impl Pool {
             pool.waiters.push(WorkerId(reader.u32()?));
         }
         if !reader.0.is_empty() {
-            let mut fields = [0; Supply::FIELDS];
-            for field in &mut fields {
+            pool.supply.each(|field| {
                 *field = reader.u64()?;
-            }
-            pool.supply = Supply::from_fields(fields);
+                Some(())
+            })?;
         }
         Some(pool)
     }
@@ -348,10 +312,11 @@ mod tests {
         pool.wait(WorkerId(9));
         pool.wait(WorkerId(9));
         assert_eq!(Pool::from_bytes(&pool.to_bytes()), Some(pool.clone()));
+        let without_supply = pool.to_bytes().len();
         pool.supply = Supply { granted: 1, resets_at: -2, limit: u64::MAX, ..Supply::default() };
         assert_eq!(Pool::from_bytes(&pool.to_bytes()), Some(pool.clone()));
         for cut in 1..pool.to_bytes().len() {
-            let whole_without_supply = pool.to_bytes().len() - cut == Supply::FIELDS * 8;
+            let whole_without_supply = cut == without_supply;
             assert_eq!(Pool::from_bytes(&pool.to_bytes()[..cut]).is_some(), whole_without_supply, "{cut}");
         }
         assert_eq!(pool.take_waiters(), [WorkerId(9)]);

@@ -11,7 +11,7 @@ use super::lease::LeaseService;
 use super::limit::Limit;
 use super::pool::{Pool, Supply, Write, milliseconds};
 use super::rate_limit::RateLimitService;
-use crate::host::{Answer, Callout, Host, WorkerId};
+use crate::host::{Answer, Callout, Host, WorkerId, unix_seconds};
 use crate::tenant::Tenant;
 
 /// How many units are asked for at first.
@@ -220,7 +220,7 @@ impl Supplier {
     ) -> (Vec<WorkerId>, Option<String>) {
         let grant = match self {
             Self::Lease(service) => service.read(answer),
-            Self::RateLimit(service) => service.read(question, answer, super::meter::unix_seconds(host)),
+            Self::RateLimit(service) => service.read(question, answer, unix_seconds(host.now())),
         };
         let at = milliseconds(host.monotonic());
         let waiters = Pool::update(host, key, |pool| {
@@ -239,9 +239,7 @@ impl Supplier {
         });
         (waiters.unwrap_or_default(), grant.err())
     }
-}
 
-impl Supplier {
     /// Notes for how long there is no use in asking again, if the answer brought nothing that may be taken.
     fn note_refusal(&self, pool: &mut Pool, question: &Question, grant: &Grant, at: u64) {
         let ceiling = match question.limit {
