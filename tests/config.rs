@@ -178,6 +178,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
                     {"quotaKey": "b", "period": "day", "timezone": "Europe/Berlln", "count": {}, "mode": "dry"},
                     {"quotaKey": "c", "count": "edge", "checkUsage": {"cluster": "c", "path": "/usage/{quotaKey}"}},
                     {"quotaKey": "d", "period": "none", "cost": {"responseHeader": "x-cost"}, "count": "lease"},
+                    {"quotaKey": "e", "period": "day", "cost": {"responseHeader": "x-cost", "reserve": 0}},
                 ]),
             ),
             vec![
@@ -190,6 +191,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
                 "quotas[2].count: can't stand beside checkUsage, whose service counts",
                 "quotas[3].count: unknown way to count \"lease\", expected one of: edge, {lease: …}, {rateLimit: …}; did you mean \"{lease: …}\"?",
                 "quotas[3].cost: must be a number for a level: what it holds is given back, whatever a response says",
+                "quotas[4].cost.reserve: expected a whole number from 1 to 4294967295, found 0",
             ],
             true,
         ),

@@ -299,7 +299,7 @@ settings! {
         required "responseHeader" => response_header: HeaderName,
         /// How many units are taken until then, and for good where no response says another number. The largest possible cost
         /// here, and no limit is ever exceeded; less, and the last requests of a period may exceed it by the difference.
-        default "reserve" => reserve: Whole<0, 4_294_967_295> = Whole(1),
+        default "reserve" => reserve: Whole<1, 4_294_967_295> = Whole(1),
     }
 }
 
