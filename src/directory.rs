@@ -240,7 +240,7 @@ impl Directory {
         }
         let held = match self.memory.get(key) {
             Some(held) if held.is_fresh(&service.source, now) && held.is_of(asker.since) => {
-                let lookup = held.lookup();
+                let mut lookup = held.lookup();
                 // One that is in use is asked for before it is due, so that nobody waits for it.
                 if held.age(now) >= refresh_age(&service.source)
                     && !self.calls.contains_key(key)
@@ -249,6 +249,7 @@ impl Directory {
                 {
                     match youngest(&self.memory, self.snapshot.as_ref(), service, key, host, now) {
                         Some(newer) if newer.age(now) < refresh_age(&service.source) => {
+                            lookup = newer.lookup();
                             self.memory.insert(key.clone(), newer);
                         }
                         _ => {
