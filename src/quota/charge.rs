@@ -25,14 +25,14 @@ pub fn give_back(key: &str, lease: Option<(i64, u64)>, host: &dyn Host) {
     let waiters = Pool::update(host, key, |pool| {
         let held = pool.held_by(me);
         if held == 0 {
-            let waiters = pool.take_other_waiters(me);
+            let waiters = pool.take_waiters();
             return (if waiters.is_empty() { Write::No } else { Write::Yes }, waiters);
         }
         // What isn't known to be unused counts as used.
         let unused = lease.filter(|(label, _)| *label == pool.label).map_or(0, |(_, units)| units.min(held));
         pool.taken = pool.taken.saturating_sub(unused);
         pool.set_held(me, 0);
-        (Write::Yes, pool.take_other_waiters(me))
+        (Write::Yes, pool.take_waiters())
     });
     tell(&waiters.unwrap_or_default(), key, host);
 }

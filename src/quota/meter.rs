@@ -101,8 +101,11 @@ impl Meter {
                 local.tenant = renewed.tenant;
                 return local;
             }
-            // What was leased under the old limit may be more than the new one leaves.
-            local.give_back(host);
+            // What was leased under the old limit may be more than the new one leaves. Without a lease nobody is told: workers where
+            // requests wait with older and newer records would wake each other for ever.
+            if local.lease > 0 {
+                local.give_back(host);
+            }
             if renewed.key == local.key {
                 (renewed.period, renewed.ends) = (local.period, local.ends);
             }

@@ -139,14 +139,6 @@ impl Pool {
         }
     }
 
-    /// Whom else to tell that a worker has given back what it held. It is not told itself: it had that before its requests waited,
-    /// and two that see different limits of a tenant would wake each other for ever.
-    pub fn take_other_waiters(&mut self, worker: WorkerId) -> Vec<WorkerId> {
-        let (own, others) = self.waiters.drain(..).partition(|waiter| *waiter == worker);
-        self.waiters = own;
-        others
-    }
-
     /// Whom to tell that units have come back; they are told once.
     pub fn take_waiters(&mut self) -> Vec<WorkerId> {
         std::mem::take(&mut self.waiters)
