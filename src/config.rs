@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 pub use self::callout::{CustomResolver, DomainLookup, LookupTenant, OnError, SnapshotSettings, Source, Template};
-pub use self::fields::{Exclude, Field, Forward, HeaderName, Label, PathPrefix, header_value};
+pub use self::fields::{Exclude, Field, Forward, HeaderName, Label, PathPrefix};
 pub use self::jwt::{Algorithm, ClaimName, Jwks, Jwt, RemoteJwks, SecretSource, TokenFrom};
 use self::quota::Plans;
 pub use self::quota::{

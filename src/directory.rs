@@ -24,7 +24,7 @@ use self::snapshot::{Covered, Snapshot};
 
 use crate::config::{Config, OnError, Source};
 use crate::host::{Answer, Body, CallId, Callout, Host, RequestId};
-use crate::request::HostName;
+use crate::request::{HostName, Trace};
 use crate::tenant::{Identifier, Tenant};
 
 /// How many tenants and domains a worker remembers. Beyond that the ones not asked for lately make room, in an order that a
@@ -75,12 +75,12 @@ impl fmt::Display for Key {
 }
 
 /// Who looks something up.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Asker<'a> {
     /// The request.
     pub id: RequestId,
-    /// The headers of its trace, which a callout for it carries on.
-    pub trace: &'a [(&'static str, Vec<u8>)],
+    /// Its trace, which a callout for it carries on.
+    pub trace: Trace<'a>,
     /// What it would ask the team's own resolver.
     pub question: Option<&'a [u8]>,
     /// For a usage: what this proxy has counted by itself until now.
@@ -91,7 +91,7 @@ pub struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     /// A request that looks up a name.
-    pub fn new(id: RequestId, trace: &'a [(&'static str, Vec<u8>)]) -> Self {
+    pub fn new(id: RequestId, trace: Trace<'a>) -> Self {
         Self { id, trace, question: None, mark: 0, since: 0 }
     }
 }
@@ -407,7 +407,7 @@ fn ask(service: &mut Service, key: &Key, asker: Asker<'_>, host: &dyn Host) -> C
             (Key::Custom(_), Some(question)) => Body::Json(question.to_vec()),
             _ => Body::None,
         },
-        headers: asker.trace.to_vec(),
+        headers: asker.trace.headers(),
         timeout: service.source.timeout,
         answer_limit: MAX_ANSWER_BYTES,
     })

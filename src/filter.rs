@@ -9,19 +9,19 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 pub use self::headers::HeaderEdit;
-use self::headers::{Rewrite, forged, owned, remove_forged, trace};
+use self::headers::{Edits, Rewrite, forged, owned};
 use crate::config::{
-    Agreement, Config, DataModel, Faults, HeaderName, Jwks, OnError, RateLimitWhen, Resolution, header_value,
+    Agreement, Config, DataModel, Faults, Field, HeaderName, Jwks, OnError, RateLimitWhen, Resolution,
 };
 use crate::denial::{Denial, QuotaExceeded, RETRY_AFTER_SECONDS};
 use crate::directory::{Asker, Directory, Key, Lookup};
-use crate::host::{Answer, CallId, Host, RequestId, unix_seconds};
+use crate::host::{Answer, CallId, Host, Ids, RequestId, unix_seconds};
 use crate::jwt::{KeySet, Presented, TokenFault, Tokens, tenant_in_metadata};
 use crate::key_source::{Age, KeySource};
 use crate::quota::{Exceeded, Metered, Metering, Meters, fields, seconds_left};
-use crate::request::Head;
+use crate::request::{Head, Trace, TraceHeaders};
 use crate::resolve::{Claim, claim};
-use crate::tenant::{Identifier, Status, Tenant};
+use crate::tenant::{ForwardedHeader, Identifier, Status, Tenant, header_value};
 
 /// What happens with a request next.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,20 +118,22 @@ pub struct Filter {
     tokens: Option<Tokens>,
     /// Where keys come from, if from a URL.
     key_source: Option<KeySource>,
-    waiting: HashMap<RequestId, Pending>,
+    waiting: HashMap<RequestId, Pending, Ids>,
     meters: Meters,
     /// Requests that went on, and whose response or end has to do with a quota.
-    metered: HashMap<RequestId, Metered>,
+    metered: HashMap<RequestId, Metered, Ids>,
 }
 
 /// A request on its way to a verdict.
 struct Pending {
-    arrived: SystemTime,
+    /// When its token was looked at for the first time.
+    arrived: Option<SystemTime>,
     claims: Vec<(Resolution, State)>,
     /// The client's own copies of headers that are the filter's, by the names it sent.
     forged: Vec<Vec<u8>>,
     rewrite: Rewrite,
-    trace: Vec<(&'static str, Vec<u8>)>,
+    /// The headers of its trace, once it waits.
+    trace: TraceHeaders,
     /// What the team's own resolver is asked.
     question: Option<Vec<u8>>,
     /// What the application said of usages that the request has waited for.
@@ -190,9 +192,9 @@ impl Filter {
             directory,
             tokens,
             key_source,
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             meters,
-            metered: HashMap::new(),
+            metered: HashMap::default(),
         })
     }
 
@@ -261,19 +263,19 @@ impl Filter {
             }
         };
         let claims = isolation.resolution.0.iter().map(|strategy| (*strategy, state(*strategy))).collect();
-        let arrived = host.now();
         let mut pending = Pending {
-            arrived,
+            arrived: None,
             claims,
             forged,
             rewrite: Rewrite::new(&self.config.isolation, head),
-            trace: trace(head),
+            trace: TraceHeaders::new(),
             question,
             usages: Vec::new(),
             waits_since: None,
         };
-        let step = self.advance(id, &mut pending, host);
-        if step == Step::Wait {
+        let step = self.advance(id, &mut pending, Some(head), host);
+        if matches!(step, Step::Wait) {
+            pending.trace = Trace::In(head).headers();
             self.waiting.insert(id, pending);
         }
         step
@@ -329,7 +331,7 @@ impl Filter {
             // A request that has ended meanwhile waits for nothing.
             let Some(mut pending) = self.waiting.remove(&id) else { continue };
             change(&mut pending);
-            match self.advance(id, &mut pending, host) {
+            match self.advance(id, &mut pending, None, host) {
                 Step::Wait => {
                     self.waiting.insert(id, pending);
                 }
@@ -352,12 +354,14 @@ impl Filter {
         self.waiting.contains_key(&id)
     }
 
-    fn advance(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
+    /// Goes on with a request as far as it goes now. Its head is there only the first time.
+    fn advance(&mut self, id: RequestId, pending: &mut Pending, head: Option<&Head<'_>>, host: &dyn Host) -> Step {
         // A bad token is refused whatever the other strategies say, so it comes first.
         for (_, state) in &mut pending.claims {
             if let State::Token(token) = state {
                 let token = std::mem::take(token);
-                *state = self.verify(token, id, pending.arrived, host);
+                let arrived = *pending.arrived.get_or_insert_with(|| host.now());
+                *state = self.verify(token, id, arrived, host);
             }
             if let State::Refused(fault) = state {
                 return refuse(Denial::Unauthorized(*fault));
@@ -367,15 +371,15 @@ impl Filter {
         match self.config.isolation.agreement {
             // Whether the token is bad has to be known before another strategy's answer may win.
             Agreement::First if awaits_keys => Step::Wait,
-            Agreement::First => self.first(id, pending, host),
-            Agreement::Consistent | Agreement::Unanimous => self.together(id, pending, host),
+            Agreement::First => self.first(id, pending, head, host),
+            Agreement::Consistent | Agreement::Unanimous => self.together(id, pending, head, host),
         }
     }
 
     /// The first strategy that answers decides. One that can't tell yet, or at all, is never passed over.
-    fn first(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
+    fn first(&mut self, id: RequestId, pending: &mut Pending, head: Option<&Head<'_>>, host: &dyn Host) -> Step {
         let Pending { claims, trace, question, .. } = pending;
-        let asker = Asker { question: question.as_deref(), ..Asker::new(id, trace) };
+        let asker = Asker { question: question.as_deref(), ..Asker::new(id, trace_of(head, trace)) };
         for (strategy, state) in claims {
             self.look_up(state, asker, host);
             match state {
@@ -387,7 +391,7 @@ impl Filter {
                 State::Unavailable(on_error) => return unavailable(*on_error, &mut pending.forged),
                 State::Tenant(tenant) => {
                     let tenant = Rc::clone(tenant);
-                    return self.judge(id, tenant, pending, host);
+                    return self.judge(id, tenant, pending, head, host);
                 }
             }
         }
@@ -395,7 +399,7 @@ impl Filter {
     }
 
     /// All that answer have to name one tenant, though one gives an id, one a slug, and one a domain.
-    fn together(&mut self, id: RequestId, pending: &mut Pending, host: &dyn Host) -> Step {
+    fn together(&mut self, id: RequestId, pending: &mut Pending, head: Option<&Head<'_>>, host: &dyn Host) -> Step {
         let unanimous = self.config.isolation.agreement == Agreement::Unanimous;
         // What needs no lookup comes first: a request that is refused anyway costs the directory nothing.
         if let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Ambiguous) {
@@ -404,7 +408,8 @@ impl Filter {
         if unanimous && let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Absent) {
             return refuse(no_answer(*strategy));
         }
-        let asker = Asker { question: pending.question.as_deref(), ..Asker::new(id, &pending.trace) };
+        let trace = trace_of(head, &pending.trace);
+        let asker = Asker { question: pending.question.as_deref(), ..Asker::new(id, trace) };
         for (_, state) in &mut pending.claims {
             self.look_up(state, asker, host);
         }
@@ -436,7 +441,7 @@ impl Filter {
             return unavailable(any, &mut pending.forged);
         }
         match tenant {
-            Some(tenant) => self.judge(id, tenant, pending, host),
+            Some(tenant) => self.judge(id, tenant, pending, head, host),
             None => self.no_tenant(pending),
         }
     }
@@ -479,7 +484,14 @@ impl Filter {
         }
     }
 
-    fn judge(&mut self, id: RequestId, tenant: Rc<Tenant>, pending: &mut Pending, host: &dyn Host) -> Step {
+    fn judge(
+        &mut self,
+        id: RequestId,
+        tenant: Rc<Tenant>,
+        pending: &mut Pending,
+        head: Option<&Head<'_>>,
+        host: &dyn Host,
+    ) -> Step {
         let denial = match tenant.status {
             Status::Active => None,
             Status::Suspended => Some(Denial::TenantSuspended(tenant.id.clone())),
@@ -491,7 +503,7 @@ impl Filter {
         if self.meters.is_empty() {
             return self.forward(tenant, &Metered::default(), pending);
         }
-        match self.meter(id, &tenant, pending, host) {
+        match self.meter(id, &tenant, pending, head, host) {
             Ok(metered) => {
                 let step = self.forward(tenant, &metered, pending);
                 if self.config.rate_limit_headers.tells_all() || self.meters.follows(&metered) {
@@ -509,9 +521,10 @@ impl Filter {
         id: RequestId,
         tenant: &Rc<Tenant>,
         pending: &mut Pending,
+        head: Option<&Head<'_>>,
         host: &dyn Host,
     ) -> Result<Metered, Step> {
-        let asker = Asker::new(id, &pending.trace);
+        let asker = Asker::new(id, trace_of(head, &pending.trace));
         let refuse = |denial, quota_key, what| {
             let events = vec![Event { quota_key, what }];
             Err(Step::Deny(Refusal { denial, tenant: Some(Rc::clone(tenant)), events }))
@@ -546,13 +559,10 @@ impl Filter {
 
     /// Lets a request of a tenant go on.
     fn forward(&self, tenant: Rc<Tenant>, metered: &Metered, pending: &mut Pending) -> Step {
-        let mut edits: Vec<HeaderEdit> = Vec::new();
-        for (name, field) in &self.config.forward.0 {
-            let value = if field.is_data_model() { self.data_model(&tenant) } else { field.of(&tenant).cloned() };
-            let value = value.or_else(|| field.is_status().then(|| Value::from("active")));
-            if let Some(value) = value {
-                edits.push(HeaderEdit::Set(name.as_str().to_owned(), header_value(&value)));
-            }
+        let forwarded = tenant.forwarded.get_or_init(|| self.forwarded(&tenant));
+        let mut edits = Edits::new(&mut pending.forged, forwarded.len());
+        for (name, value) in forwarded {
+            edits.set(Rc::clone(name), Rc::clone(value));
         }
         // The path is the tenant's only where the path named it; with `first` another strategy may have.
         let by_path = pending.claims.iter().any(|(strategy, state)| {
@@ -562,15 +572,24 @@ impl Filter {
         if !metered.warnings.is_empty() {
             let warnings: Vec<String> =
                 metered.warnings.iter().map(|(key, percent)| format!("{key}={percent}")).collect();
-            edits.push(HeaderEdit::Set(WARNING.to_owned(), warnings.join(", ").into_bytes()));
+            edits.set(WARNING.into(), warnings.join(", ").into_bytes().into());
         }
-        remove_forged(&mut pending.forged, &mut edits);
         let event = |key: &Identifier, what| Event { quota_key: key.clone(), what };
         let mut events: Vec<Event> =
             metered.warnings.iter().map(|(key, percent)| event(key, Happening::Reached(*percent))).collect();
         events.extend(metered.shadowed.iter().map(|key| event(key, Happening::Shadowed)));
         events.extend(metered.unanswered.iter().map(|key| event(key, Happening::Unavailable)));
-        Step::Forward(Forwarding { decision: Decision::Allow, tenant: Some(tenant), edits, events })
+        Step::Forward(Forwarding { decision: Decision::Allow, tenant: Some(tenant), edits: edits.finish(), events })
+    }
+
+    /// The headers that a tenant's requests carry to the service.
+    fn forwarded(&self, tenant: &Tenant) -> Box<[ForwardedHeader]> {
+        let header = |(name, field): &(HeaderName, Field)| {
+            let value = if field.is_data_model() { self.data_model(tenant) } else { field.of(tenant).cloned() };
+            let value = value.or_else(|| field.is_status().then(|| Value::from("active")))?;
+            Some((name.text(), header_value(&value).into()))
+        };
+        self.config.forward.0.iter().filter_map(header).collect()
     }
 
     /// The data model that holds for a tenant: its own under `hybrid`, else the configured one.
@@ -591,10 +610,14 @@ impl Filter {
                 _ => Denial::TenantNotFound(None),
             });
         }
-        let mut edits = Vec::new();
+        let mut edits = Edits::new(&mut pending.forged, 0);
         pending.rewrite.edits(false, &mut edits);
-        remove_forged(&mut pending.forged, &mut edits);
-        Step::Forward(Forwarding { decision: Decision::NoTenant, tenant: None, edits, events: Vec::new() })
+        Step::Forward(Forwarding {
+            decision: Decision::NoTenant,
+            tenant: None,
+            edits: edits.finish(),
+            events: Vec::new(),
+        })
     }
 }
 
@@ -613,6 +636,10 @@ impl State {
             (Lookup::Usage(_), key) => Self::Unknown(key),
         }
     }
+}
+
+fn trace_of<'a>(head: Option<&'a Head<'a>>, kept: &'a TraceHeaders) -> Trace<'a> {
+    head.map_or(Trace::Kept(kept), Trace::In)
 }
 
 /// What a client is told where a strategy that has to answer doesn't.
@@ -643,7 +670,6 @@ fn unavailable(on_error: OnError, forged: &mut Vec<Vec<u8>>) -> Step {
 
 /// A request that goes on without a tenant, and without any header that only the filter may set.
 fn pass(decision: Decision, mut forged: Vec<Vec<u8>>) -> Step {
-    let mut edits = Vec::new();
-    remove_forged(&mut forged, &mut edits);
+    let edits = Edits::new(&mut forged, 0).finish();
     Step::Forward(Forwarding { decision, tenant: None, edits, events: Vec::new() })
 }

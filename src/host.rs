@@ -1,5 +1,6 @@
 //! What the filter asks of the proxy in the middle of a decision, and no more. Everything else is a returned value.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::jwt::Signatures;
@@ -7,6 +8,30 @@ use crate::jwt::Signatures;
 /// A request under way, for as long as the proxy knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u32);
+
+/// Hashes the ids that Envoy itself gives out, one after the other: no client chooses them, so nothing need be mixed well.
+pub type Ids = BuildHasherDefault<IdHasher>;
+
+/// See [`Ids`].
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        // An odd number near 2^64 divided by the golden ratio spreads neighbours over the high bits, which a table uses, too.
+        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// A callout under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

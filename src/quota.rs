@@ -32,6 +32,7 @@ use self::supply::{Question, Supplier};
 use crate::config::{Config, Cost, Count, Fault, Faults, Mode, OnError, Period};
 use crate::directory::{Asker, Directory, Key, Lookup, Usage};
 use crate::host::{Answer, CallId, Host, RequestId};
+use crate::request::TraceHeaders;
 use crate::tenant::{Identifier, Tenant};
 
 /// All quotas, in one worker.
@@ -288,7 +289,7 @@ impl Meters {
                 let (draw, question) = meter.draw_supplied(tenant, want, host);
                 if let Some(question) = question {
                     let key = meter.key(tenant, host);
-                    self.ask(index, tenant, key, question, asker.trace.to_vec(), host);
+                    self.ask(index, tenant, key, question, asker.trace.headers(), host);
                 }
                 draw
             }
@@ -301,7 +302,7 @@ impl Meters {
         tenant: &Rc<Tenant>,
         key: Rc<str>,
         question: Question,
-        trace: Vec<(&'static str, Vec<u8>)>,
+        trace: TraceHeaders,
         host: &dyn Host,
     ) {
         let Some(supplier) = self.meters.get(meter).and_then(|meter| meter.supplier.as_ref()) else { return };

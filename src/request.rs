@@ -41,6 +41,44 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Headers of the request that a callout carries on, so that one trace covers both.
+const TRACE_HEADERS: [&str; 9] = [
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+];
+
+/// The headers of a trace: names and values.
+pub type TraceHeaders = Vec<(&'static str, Vec<u8>)>;
+
+/// A request's trace. Few requests need a callout, so its headers are looked for when one does.
+#[derive(Clone, Copy)]
+pub enum Trace<'a> {
+    /// In the request.
+    In(&'a Head<'a>),
+    /// Kept, because the request waits, and its head is gone.
+    Kept(&'a TraceHeaders),
+}
+
+impl Trace<'_> {
+    /// The headers.
+    pub fn headers(self) -> TraceHeaders {
+        match self {
+            Self::In(head) => {
+                let value = |name: &'static str| head.values(name).next().map(|value| (name, value.to_vec()));
+                TRACE_HEADERS.iter().copied().filter_map(value).collect()
+            }
+            Self::Kept(headers) => headers.clone(),
+        }
+    }
+}
+
 /// Reads a header map as proxy-wasm serialises it: a count, the lengths of every name and value, then each name and each
 /// value with a zero byte behind it, all numbers 32-bit little-endian. `None` if the bytes aren't that.
 pub fn header_pairs(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {

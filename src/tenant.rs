@@ -1,5 +1,6 @@
 //! A tenant as the directory describes it, and the identifiers that lead to it.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::rc::Rc;
 
@@ -68,8 +69,11 @@ impl Status {
     }
 }
 
+/// A header that requests of a tenant carry to the service: its name and value.
+pub type ForwardedHeader = (Rc<str>, Rc<[u8]>);
+
 /// A tenant: what the directory's record says, read once.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Tenant {
     /// Its one name that never changes.
     pub id: Identifier,
@@ -77,6 +81,11 @@ pub struct Tenant {
     pub slug: Option<Identifier>,
     /// Whether it may be served.
     pub status: Status,
+    /// Its plan as a header's value, for the log.
+    pub plan_text: Option<Box<[u8]>>,
+    /// The headers that its requests carry to the service. The filter makes them when the first one does: each request after it
+    /// is spared a dozen allocations.
+    pub forwarded: OnceCell<Box<[ForwardedHeader]>>,
     /// The whole record, for the fields that are forwarded.
     pub record: Map<String, Value>,
 }
@@ -105,12 +114,13 @@ impl Tenant {
                 return Err("has a metadata, quotas or isolation that is not an object");
             }
         }
-        Ok(Self { id, slug, status, record })
+        let plan_text = plan(&record).map(|plan| header_value(plan).into());
+        Ok(Self { id, slug, status, plan_text, forwarded: OnceCell::new(), record })
     }
 
     /// Its plan, `metadata.plan`, if it has one.
     pub fn plan(&self) -> Option<&Value> {
-        self.record.get("metadata")?.get("plan").filter(|plan| !plan.is_null())
+        plan(&self.record)
     }
 
     /// Whether that name is one of this tenant's. Letters of either case are taken for the same here, because a directory
@@ -119,6 +129,39 @@ impl Tenant {
         let same = |own: &Identifier| own.as_str().eq_ignore_ascii_case(name.as_str());
         same(&self.id) || self.slug.as_ref().is_some_and(same)
     }
+}
+
+/// Everything else is made of the record.
+impl PartialEq for Tenant {
+    fn eq(&self, other: &Self) -> bool {
+        self.record == other.record
+    }
+}
+
+fn plan(record: &Map<String, Value>) -> Option<&Value> {
+    record.get("metadata")?.get("plan").filter(|plan| !plan.is_null())
+}
+
+/// A field's value as a header carries it: text as it is, an object or a list as compact JSON.
+///
+/// What a header can't carry is percent-encoded: control characters, whatever isn't ASCII, and blanks at the ends, which
+/// a header loses. So is `%` itself: only then does decoding always give back what was there.
+pub fn header_value(value: &Value) -> Vec<u8> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let last = text.len().saturating_sub(1);
+    let mut out = Vec::with_capacity(text.len());
+    for (index, byte) in text.bytes().enumerate() {
+        let at_an_end = index == 0 || index == last;
+        if matches!(byte, b'!'..=b'$' | b'&'..=b'~') || (byte == b' ' && !at_an_end) {
+            out.push(byte);
+        } else {
+            out.extend(percent_encoding::percent_encode_byte(byte).bytes());
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -99,6 +99,10 @@ fuzz_target!(|bytes: &[u8]| {
         for name in sent {
             let gone = forwarding.edits.iter().any(|edit| match edit {
                 HeaderEdit::Set(set, _) => set.as_bytes() == name,
+                HeaderEdit::Add(added, _) => {
+                    assert_ne!(added.as_bytes(), name, "it is added to the client's own");
+                    false
+                }
                 HeaderEdit::Remove(removed) => *removed == name,
             });
             assert!(gone, "{name:?} goes on as the client sent it");

@@ -1,5 +1,7 @@
 //! Single values of the configuration that have a form of their own.
 
+use std::rc::Rc;
+
 use serde_json::{Map, Value, json};
 
 use super::reader::{Faults, Node, Setting, quote, unknown};
@@ -45,17 +47,22 @@ impl Setting for Label {
 
 /// The name of a header, in lower case, as Envoy has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HeaderName(String);
+pub struct HeaderName(Rc<str>);
 
 impl HeaderName {
     /// A name of our own, known to be sound.
     pub(super) fn x(name: &'static str) -> Self {
-        Self(name.to_owned())
+        Self(name.into())
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name as text that can be kept.
+    pub fn text(&self) -> Rc<str> {
+        Rc::clone(&self.0)
     }
 
     /// Why a header can't be read or set by a tenancy filter.
@@ -84,7 +91,7 @@ impl HeaderName {
     /// Reads a name; the error says why it is none.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let name = text.to_ascii_lowercase();
-        Self::fault(&name).map_or(Ok(Self(name)), Err)
+        Self::fault(&name).map_or_else(|| Ok(Self(name.as_str().into())), Err)
     }
 }
 
@@ -273,26 +280,4 @@ impl Setting for Forward {
     fn schema() -> Value {
         json!({"type": "object", "propertyNames": HeaderName::schema(), "additionalProperties": Field::schema()})
     }
-}
-
-/// A field's value as a header carries it: text as it is, an object or a list as compact JSON.
-///
-/// What a header can't carry is percent-encoded: control characters, whatever isn't ASCII, and blanks at the ends, which
-/// a header loses. So is `%` itself: only then does decoding always give back what was there.
-pub fn header_value(value: &Value) -> Vec<u8> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let last = text.len().saturating_sub(1);
-    let mut out = Vec::with_capacity(text.len());
-    for (index, byte) in text.bytes().enumerate() {
-        let at_an_end = index == 0 || index == last;
-        if matches!(byte, b'!'..=b'$' | b'&'..=b'~') || (byte == b' ' && !at_an_end) {
-            out.push(byte);
-        } else {
-            out.extend(percent_encoding::percent_encode_byte(byte).bytes());
-        }
-    }
-    out
 }

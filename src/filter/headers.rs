@@ -1,29 +1,21 @@
 //! A request's headers on their way to the service: what is taken away, what is set, and the path put together anew.
 
+use std::rc::Rc;
+
 use crate::config::{Config, HeaderName, Isolation, Resolution};
 use crate::request::Head;
 
 /// One change to a request's headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderEdit {
+    /// The header, which the request doesn't have, gets this value.
+    Add(Rc<str>, Rc<[u8]>),
     /// The header has this one value, however many it had.
-    Set(String, Vec<u8>),
+    Set(Rc<str>, Rc<[u8]>),
     /// The header is gone. The name is as the client sent it.
     Remove(Vec<u8>),
 }
 
-/// Headers of the request that a callout carries on, so that one trace covers both.
-const TRACE_HEADERS: [&str; 9] = [
-    "x-request-id",
-    "traceparent",
-    "tracestate",
-    "b3",
-    "x-b3-traceid",
-    "x-b3-spanid",
-    "x-b3-parentspanid",
-    "x-b3-sampled",
-    "x-b3-flags",
-];
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 
 /// Every header that only the filter may set; a client's own are removed, whatever follows.
@@ -60,18 +52,42 @@ pub fn forged(owned: &[HeaderName], head: &Head<'_>) -> Vec<Vec<u8>> {
     forged
 }
 
-/// Removes the client's own headers, but for those that are set anyway: setting one replaces every copy.
-pub fn remove_forged(forged: &mut Vec<Vec<u8>>, edits: &mut Vec<HeaderEdit>) {
-    let is_set =
-        |name: &[u8]| edits.iter().any(|edit| matches!(edit, HeaderEdit::Set(set, _) if set.as_bytes() == name));
-    let removed: Vec<HeaderEdit> = forged.drain(..).filter(|name| !is_set(name)).map(HeaderEdit::Remove).collect();
-    edits.extend(removed);
+/// Changes of a request's headers, each name at most once.
+pub struct Edits {
+    edits: Vec<HeaderEdit>,
+    /// The client's own copies of the filter's headers that are still there.
+    forged: Vec<Vec<u8>>,
 }
 
-/// The headers of a request's trace.
-pub fn trace(head: &Head<'_>) -> Vec<(&'static str, Vec<u8>)> {
-    let value = |name: &'static str| head.values(name).next().map(|value| (name, value.to_vec()));
-    TRACE_HEADERS.iter().copied().filter_map(value).collect()
+impl Edits {
+    /// No changes yet, of a request with those forged headers; room for so many.
+    pub fn new(forged: &mut Vec<Vec<u8>>, room: usize) -> Self {
+        Self { edits: Vec::with_capacity(room), forged: std::mem::take(forged) }
+    }
+
+    /// Gives a header of the filter's its one value.
+    pub fn set(&mut self, name: Rc<str>, value: Rc<[u8]>) {
+        let sent = self.forged.len();
+        self.forged.retain(|forged| *forged != name.as_bytes());
+        // To add one that the client hasn't sent is cheaper for Envoy than to replace whatever there may be.
+        self.edits.push(if self.forged.len() < sent {
+            HeaderEdit::Set(name, value)
+        } else {
+            HeaderEdit::Add(name, value)
+        });
+    }
+
+    /// Gives a request another target.
+    fn set_path(&mut self, target: Vec<u8>) {
+        self.edits.push(HeaderEdit::Set(":path".into(), target.into()));
+    }
+
+    /// All of them: what the client has forged and nothing has replaced is removed.
+    pub fn finish(self) -> Vec<HeaderEdit> {
+        let mut edits = self.edits;
+        edits.extend(self.forged.into_iter().map(HeaderEdit::Remove));
+        edits
+    }
 }
 
 /// The request target's parts that may have to be put together anew.
@@ -112,7 +128,7 @@ impl Rewrite {
     }
 
     /// Adds the changes of the request target, the path's only where the path named the tenant.
-    pub fn edits(&mut self, by_path: bool, edits: &mut Vec<HeaderEdit>) {
+    pub fn edits(&mut self, by_path: bool, edits: &mut Edits) {
         let stripped = self.stripped.take().filter(|_| by_path);
         if stripped.is_none() && !self.query_stripped {
             return;
@@ -125,7 +141,9 @@ impl Rewrite {
             target.push(b'?');
             target.extend(query);
         }
-        edits.push(HeaderEdit::Set(":path".to_owned(), target));
-        edits.extend(prefix.map(|prefix| HeaderEdit::Set(FORWARDED_PREFIX.to_owned(), prefix)));
+        edits.set_path(target);
+        if let Some(prefix) = prefix {
+            edits.set(FORWARDED_PREFIX.into(), prefix.into());
+        }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::supply::{Grant, Question, Units};
 use crate::config::{Lease, Period, Quota, Template};
 use crate::host::{Answer, Body, Callout, Host};
+use crate::request::TraceHeaders;
 use crate::tenant::Tenant;
 
 /// The largest answer that is read.
@@ -67,13 +68,7 @@ impl LeaseService {
     }
 
     /// The question, as the service takes it.
-    pub fn callout(
-        &self,
-        question: &Question,
-        tenant: &Tenant,
-        trace: Vec<(&'static str, Vec<u8>)>,
-        host: &dyn Host,
-    ) -> Callout {
+    pub fn callout(&self, question: &Question, tenant: &Tenant, trace: TraceHeaders, host: &dyn Host) -> Callout {
         let period = question.limit.map_or(self.period, |limit| limit.period);
         let mut body = json!({
             "proxy": proxy(host),

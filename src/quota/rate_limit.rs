@@ -11,6 +11,7 @@ use crate::calendar::Unit;
 use crate::config::{Period, RateLimit};
 use crate::host::{Answer, Body, Callout};
 use crate::protobuf::{Fields, Wire, push_bytes, push_number};
+use crate::request::TraceHeaders;
 use crate::tenant::{Identifier, Tenant};
 
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -55,7 +56,7 @@ impl RateLimitService {
     }
 
     /// The question, as the service takes it: a `RateLimitRequest`.
-    pub fn callout(&self, question: &Question, tenant: &Tenant, trace: Vec<(&'static str, Vec<u8>)>) -> Callout {
+    pub fn callout(&self, question: &Question, tenant: &Tenant, trace: TraceHeaders) -> Callout {
         let plan = tenant.plan().map(|plan| plan.as_str().map_or_else(|| plan.to_string(), str::to_owned));
         let entries = [
             ("quota_key", self.quota_key.as_str()),

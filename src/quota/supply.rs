@@ -12,6 +12,7 @@ use super::limit::Limit;
 use super::pool::{Pool, Supply, Write, milliseconds};
 use super::rate_limit::RateLimitService;
 use crate::host::{Answer, Callout, Host, WorkerId, unix_seconds};
+use crate::request::TraceHeaders;
 use crate::tenant::Tenant;
 
 /// How many units are asked for at first.
@@ -196,13 +197,7 @@ impl Supplier {
     }
 
     /// The question, as the service takes it.
-    pub fn callout(
-        &self,
-        question: &Question,
-        tenant: &Tenant,
-        trace: Vec<(&'static str, Vec<u8>)>,
-        host: &dyn Host,
-    ) -> Callout {
+    pub fn callout(&self, question: &Question, tenant: &Tenant, trace: TraceHeaders, host: &dyn Host) -> Callout {
         match self {
             Self::Lease(service) => service.callout(question, tenant, trace, host),
             Self::RateLimit(service) => service.callout(question, tenant, trace),

@@ -1,8 +1,7 @@
 //! Envoy's functions that the filter calls, in a form that can't panic.
 //!
-//! The SDK's own wrappers panic on a status that they don't expect, and some on a header value that isn't UTF-8. A panic
-//! takes this worker's VM with it, so a client could bring a proxy down by a header. Here every failure is a value. Two
-//! functions have arguments that the SDK doesn't give: the response code details of a local reply, and headers as bytes.
+//! A panic takes this worker's VM with it, so a client could bring a proxy down by a header that isn't text, or by whatever
+//! else makes Envoy return a status that nobody expects. Here every failure is a value, and headers are bytes.
 
 use std::ptr::null_mut;
 use std::time::Duration;
@@ -32,6 +31,8 @@ pub enum Buffer {
 }
 
 const OK: u32 = 0;
+/// The status for an argument that names nothing: of a callout, no cluster.
+pub const BAD_ARGUMENT: u32 = 2;
 const REQUEST_STREAM: u32 = 0;
 /// The version that stands for any: whatever is there is overwritten.
 pub const ANY_VERSION: u32 = 0;
@@ -40,6 +41,33 @@ const NO_VERSION: u32 = u32::MAX;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
+    fn proxy_log(level: u32, message: *const u8, message_size: usize) -> u32;
+    fn proxy_http_call(
+        cluster: *const u8,
+        cluster_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        body: *const u8,
+        body_size: usize,
+        trailers: *const u8,
+        trailers_size: usize,
+        timeout: u32,
+        token: *mut u32,
+    ) -> u32;
+    fn proxy_grpc_call(
+        target: *const u8,
+        target_size: usize,
+        service: *const u8,
+        service_size: usize,
+        method: *const u8,
+        method_size: usize,
+        metadata: *const u8,
+        metadata_size: usize,
+        message: *const u8,
+        message_size: usize,
+        timeout: u32,
+        token: *mut u32,
+    ) -> u32;
     fn proxy_get_header_map_value(
         map: u32,
         name: *const u8,
@@ -130,8 +158,66 @@ unsafe fn returned(status: u32, data: *mut u8, size: usize) -> Option<Vec<u8>> {
     if data.is_null() {
         return Some(Vec::new());
     }
-    // SAFETY: the allocation is a boxed slice of that size, by the caller's promise.
+    // SAFETY: the allocation has that capacity, by the caller's promise, and the host has filled it.
     Some(unsafe { Vec::from_raw_parts(data, size, size) })
+}
+
+/// Writes a line to Envoy's log, at a level of 0 (trace) to 5 (critical).
+pub fn log(level: u32, message: &str) {
+    // SAFETY: the slice is valid for the call. There is nobody to tell that it failed.
+    let _ = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
+}
+
+/// Sends a request to a cluster, with a timeout in milliseconds: the token that its answer will have, or Envoy's status.
+pub fn http_call(cluster: &str, headers: &[(&str, &[u8])], body: &[u8], timeout: u32) -> Result<u32, u32> {
+    let (headers, trailers, mut token) = (serialise(headers), serialise(&[]), 0);
+    // SAFETY: all slices and the out-pointer are valid for the call.
+    let status = unsafe {
+        proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout,
+            &raw mut token,
+        )
+    };
+    if status == OK { Ok(token) } else { Err(status) }
+}
+
+/// Sends a message to a gRPC method of a target, a serialised `GrpcService` of Envoy's, with a timeout in milliseconds: the
+/// token that its answer will have, or Envoy's status.
+pub fn grpc_call(
+    target: &[u8],
+    service: &str,
+    method: &str,
+    metadata: &[(&str, &[u8])],
+    message: &[u8],
+    timeout: u32,
+) -> Result<u32, u32> {
+    let (metadata, mut token) = (serialise(metadata), 0);
+    // SAFETY: all slices and the out-pointer are valid for the call.
+    let status = unsafe {
+        proxy_grpc_call(
+            target.as_ptr(),
+            target.len(),
+            service.as_ptr(),
+            service.len(),
+            method.as_ptr(),
+            method.len(),
+            metadata.as_ptr(),
+            metadata.len(),
+            message.as_ptr(),
+            message.len(),
+            timeout,
+            &raw mut token,
+        )
+    };
+    if status == OK { Ok(token) } else { Err(status) }
 }
 
 /// All of a map's headers, as proxy-wasm serialises them.
@@ -154,16 +240,13 @@ pub fn header(map: Map, name: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Adds a header to the response.
-pub fn add_response_header(name: &str, value: &str) -> bool {
+/// Adds a header.
+pub fn add_header(map: Map, name: &[u8], value: &[u8]) -> bool {
     // SAFETY: both slices are valid for the call.
-    let status = unsafe {
-        proxy_add_header_map_value(Map::Response as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-    };
-    status == OK
+    unsafe { proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) == OK }
 }
 
-/// Gives a request header one value, whatever it had.
+/// Gives a request header one value, whatever it had. Costs a fifth more than to add one that isn't there.
 pub fn set_header(name: &[u8], value: &[u8]) -> bool {
     // SAFETY: both slices are valid for the call.
     let status = unsafe {
@@ -328,10 +411,10 @@ pub fn record(metric: u32, value: u64) -> bool {
 }
 
 /// Answers the effective context's request here, with Envoy's response code details.
-pub fn send_local_response<V: AsRef<str>>(
+pub fn send_local_response(
     status: u16,
     details: &str,
-    headers: &[(&str, V)],
+    headers: &[(&str, &[u8])],
     body: &str,
     grpc_status: i32,
 ) -> bool {
@@ -353,15 +436,15 @@ pub fn send_local_response<V: AsRef<str>>(
 }
 
 /// A header map in the form that [`crate::request::header_pairs`] reads.
-fn serialise<V: AsRef<str>>(headers: &[(&str, V)]) -> Vec<u8> {
+fn serialise(headers: &[(&str, &[u8])]) -> Vec<u8> {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
-    let mut bytes = number(headers.len()).to_vec();
-    for (name, value) in headers {
-        bytes.extend(number(name.len()));
-        bytes.extend(number(value.as_ref().len()));
-    }
-    for text in headers.iter().flat_map(|(name, value)| [*name, value.as_ref()]) {
-        bytes.extend(text.bytes());
+    let texts = || headers.iter().flat_map(|(name, value)| [name.as_bytes(), value]);
+    let room = texts().fold(4_usize, |sum, text| sum.saturating_add(text.len()).saturating_add(5));
+    let mut bytes = Vec::with_capacity(room);
+    bytes.extend(number(headers.len()));
+    texts().for_each(|text| bytes.extend(number(text.len())));
+    for text in texts() {
+        bytes.extend_from_slice(text);
         bytes.push(0);
     }
     bytes

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use envoy_tenancy::config::{Config, header_value};
+use envoy_tenancy::config::Config;
 use envoy_tenancy::filter::{Filter, HeaderEdit, Step};
 use envoy_tenancy::host::{Answer, Body, CallId, Callout, Host, RequestId, Version, WorkerId};
 use envoy_tenancy::jwt::Signatures;
@@ -272,9 +272,14 @@ fn outcome(request: &Request, headers: &Headers, step: Step) -> Outcome {
             let mut headers = headers.to_vec();
             for edit in forwarding.edits {
                 match edit {
+                    HeaderEdit::Add(name, value) => {
+                        // Envoy would send both.
+                        assert!(headers.iter().all(|(other, _)| **other != *name), "{name} is there already");
+                        headers.push((name.to_string(), value.to_vec()));
+                    }
                     HeaderEdit::Set(name, value) => {
-                        headers.retain(|(other, _)| *other != name);
-                        headers.push((name, value));
+                        headers.retain(|(other, _)| **other != *name);
+                        headers.push((name.to_string(), value.to_vec()));
                     }
                     HeaderEdit::Remove(name) => headers.retain(|(other, _)| other.as_bytes() != name),
                 }
@@ -325,7 +330,8 @@ fn log(decision: &str, tenant: Option<&Tenant>) -> BTreeMap<String, String> {
     if let Some(tenant) = tenant {
         log.insert("id".to_owned(), tenant.id.to_string());
         log.extend(tenant.slug.as_ref().map(|slug| ("slug".to_owned(), slug.to_string())));
-        log.extend(tenant.plan().map(|plan| ("plan".to_owned(), String::from_utf8(header_value(plan)).unwrap())));
+        let plan = tenant.plan_text.as_ref().map(|plan| String::from_utf8(plan.to_vec()).unwrap());
+        log.extend(plan.map(|plan| ("plan".to_owned(), plan)));
     }
     log
 }

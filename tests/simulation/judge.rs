@@ -162,7 +162,7 @@ impl Verdict<'_> {
             Step::Forward(forwarding) => match (&forwarding.tenant, forwarding.decision) {
                 (Some(tenant), Decision::Allow) => {
                     seen("accepted");
-                    let edit = HeaderEdit::Set("x-tenant-id".to_owned(), tenant.id.as_str().as_bytes().to_vec());
+                    let edit = HeaderEdit::Add("x-tenant-id".into(), tenant.id.as_str().as_bytes().into());
                     if !forwarding.edits.contains(&edit) {
                         return Err((Rule::Record, "the service isn't told the tenant's id".to_owned()));
                     }

@@ -1,0 +1,194 @@
+//! Envoy, as the filter's core sees it.
+//!
+//! Only a root context may send a callout, from a callback of its own: an answer goes to the context that asked, and one
+//! that asked for a request is lost with it. So callouts wait here for the root context, which an entry in a queue of this
+//! context's own wakes at once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use super::hostcalls::{self, Metric};
+use crate::host::{Body, CallId, Callout, Host, Version, WorkerId};
+use crate::jwt::Signatures;
+use crate::protobuf::push_bytes;
+
+/// Envoy, for one worker.
+pub struct Envoy {
+    queue: Cell<Option<u32>>,
+    /// The time, where this callback has asked for it before: each question costs 0.1 µs.
+    now: Cell<Option<SystemTime>>,
+    monotonic: Cell<Option<Duration>>,
+    last_call: Cell<u64>,
+    to_send: RefCell<Vec<(CallId, Callout)>>,
+    /// Callouts under way, by Envoy's tokens.
+    sent: RefCell<HashMap<u32, Sent>>,
+    /// How long callouts take, by cluster.
+    durations: RefCell<HashMap<String, Option<u32>>>,
+}
+
+/// A callout under way.
+struct Sent {
+    call: CallId,
+    cluster: String,
+    at: SystemTime,
+    answer_limit: usize,
+}
+
+impl Envoy {
+    /// Envoy without a queue.
+    pub fn new() -> Self {
+        Self {
+            queue: Cell::new(None),
+            now: Cell::new(None),
+            monotonic: Cell::new(None),
+            last_call: Cell::new(0),
+            to_send: RefCell::default(),
+            sent: RefCell::default(),
+            durations: RefCell::default(),
+        }
+    }
+
+    /// Takes the queue that wakes the root context.
+    pub fn use_queue(&self, queue: Option<u32>) {
+        self.queue.set(queue);
+    }
+
+    /// From here on it is later. Whatever one callback does happens at one time.
+    pub fn begin_moment(&self) {
+        self.now.set(None);
+        self.monotonic.set(None);
+    }
+
+    /// The callouts that are to be sent.
+    pub fn take_callouts(&self) -> Vec<(CallId, Callout)> {
+        self.to_send.take()
+    }
+
+    /// Notes that Envoy has an answer for a token: to which callout, and how large it may be.
+    pub fn note_answered(&self, token: u32) -> Option<(CallId, usize)> {
+        let sent = self.sent.borrow_mut().remove(&token)?;
+        let took = SystemTime::now().duration_since(sent.at).unwrap_or_default().as_millis();
+        let mut durations = self.durations.borrow_mut();
+        let metric = match durations.get(&sent.cluster) {
+            Some(metric) => *metric,
+            None => {
+                let name = format!("tenancy.callout.cluster.{}.duration_ms", sent.cluster);
+                let metric = hostcalls::define_metric(Metric::Histogram, &name);
+                durations.insert(sent.cluster, metric);
+                metric
+            }
+        };
+        if let Some(metric) = metric {
+            hostcalls::record(metric, u64::try_from(took).unwrap_or(u64::MAX));
+        }
+        Some((sent.call, sent.answer_limit))
+    }
+
+    /// Sends a callout, in a callback of the root context.
+    pub fn send(&self, call: CallId, callout: &Callout) -> Result<(), &'static str> {
+        let timeout = u32::try_from(callout.timeout.as_millis()).unwrap_or(u32::MAX);
+        let sent = match &callout.body {
+            Body::None => send_http(callout, "GET", &[], timeout),
+            Body::Json(body) => send_http(callout, "POST", body, timeout),
+            Body::Grpc(message) => send_grpc(callout, message, timeout)?,
+        };
+        match sent {
+            Ok(token) => {
+                let (cluster, at, answer_limit) = (callout.cluster.clone(), SystemTime::now(), callout.answer_limit);
+                self.sent.borrow_mut().insert(token, Sent { call, cluster, at, answer_limit });
+                Ok(())
+            }
+            Err(hostcalls::BAD_ARGUMENT) => Err("Envoy has no cluster of that name"),
+            Err(_) => Err("no endpoint, or a full circuit breaker"),
+        }
+    }
+}
+
+fn send_http(callout: &Callout, method: &str, body: &[u8], timeout: u32) -> Result<u32, u32> {
+    let mut headers: Vec<(&str, &[u8])> = vec![
+        (":method", method.as_bytes()),
+        (":path", callout.path.as_bytes()),
+        (":authority", callout.cluster.as_bytes()),
+        ("accept", b"application/json"),
+    ];
+    if callout.body != Body::None {
+        headers.push(("content-type", b"application/json"));
+    }
+    headers.extend(callout.headers.iter().map(|(name, value)| (*name, value.as_slice())));
+    hostcalls::http_call(&callout.cluster, &headers, body, timeout)
+}
+
+fn send_grpc(callout: &Callout, message: &[u8], timeout: u32) -> Result<Result<u32, u32>, &'static str> {
+    let Some((service, method)) = callout.path.trim_start_matches('/').split_once('/') else {
+        return Err("no gRPC method");
+    };
+    let metadata: Vec<(&str, &[u8])> = callout.headers.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+    // Envoy takes a GrpcService here: envoy_grpc = 1, and in it cluster_name = 1.
+    let mut envoy_grpc = Vec::new();
+    push_bytes(&mut envoy_grpc, 1, callout.cluster.as_bytes());
+    let mut target = Vec::new();
+    push_bytes(&mut target, 1, &envoy_grpc);
+    Ok(hostcalls::grpc_call(&target, service, method, &metadata, message, timeout))
+}
+
+impl Signatures for Envoy {
+    fn verify_signature(&self, arguments: &[u8]) -> Option<Vec<u8>> {
+        hostcalls::call_foreign_function("verify_signature", arguments)
+    }
+}
+
+impl Host for Envoy {
+    fn now(&self) -> SystemTime {
+        let now = self.now.get().unwrap_or_else(SystemTime::now);
+        self.now.set(Some(now));
+        now
+    }
+
+    fn monotonic(&self) -> Duration {
+        let now = self.monotonic.get().unwrap_or_else(hostcalls::monotonic);
+        self.monotonic.set(Some(now));
+        now
+    }
+
+    fn shared(&self, key: &str) -> Option<Vec<u8>> {
+        hostcalls::shared_data_version(key).0
+    }
+
+    fn set_shared(&self, key: &str, value: Option<&[u8]>) {
+        // A value that can't be shared is looked up again by the other workers, and that is all.
+        hostcalls::set_shared_data(key, value.unwrap_or_default(), hostcalls::ANY_VERSION);
+    }
+
+    fn shared_version(&self, key: &str) -> (Option<Vec<u8>>, Version) {
+        let (held, version) = hostcalls::shared_data_version(key);
+        (held, Version(version))
+    }
+
+    fn replace_shared(&self, key: &str, new: &[u8], version: Version) -> bool {
+        hostcalls::set_shared_data(key, new, version.0)
+    }
+
+    fn worker(&self) -> WorkerId {
+        WorkerId(self.queue.get().unwrap_or(u32::MAX))
+    }
+
+    fn post(&self, to: WorkerId, letter: &[u8]) -> bool {
+        hostcalls::enqueue(to.0, letter)
+    }
+
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        hostcalls::property(&path.join("\0"))
+    }
+
+    fn call(&self, callout: Callout) -> CallId {
+        let call = CallId(self.last_call.get().wrapping_add(1));
+        self.last_call.set(call.0);
+        self.to_send.borrow_mut().push((call, callout));
+        if let Some(queue) = self.queue.get() {
+            // If that fails, the next tick sends it.
+            hostcalls::enqueue(queue, &[]);
+        }
+        call
+    }
+}
