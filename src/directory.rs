@@ -13,10 +13,12 @@ mod snapshot;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::RandomState;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use quick_cache::unsync::Cache;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, UnitWeighter};
 
 use self::held::{Held, NoAnswer, age, read};
 use self::service::{May, Service, jitter};
@@ -144,16 +146,24 @@ pub struct Landed {
     pub fault: Option<String>,
 }
 
+/// Names that clients choose, so their hash is one that nobody can find collisions of.
+type Names = Cache<Key, SystemTime, UnitWeighter, RandomState>;
+
+fn names() -> Names {
+    let most = u64::try_from(UNKNOWN_ENTRIES).unwrap_or(u64::MAX);
+    Cache::with(UNKNOWN_ENTRIES, most, UnitWeighter, RandomState::new(), DefaultLifecycle::default())
+}
+
 /// One worker's view of the directory.
 pub struct Directory {
-    inline: HashMap<Identifier, Rc<Tenant>>,
+    inline: HashMap<Identifier, Rc<Tenant>, DefaultHashBuilder>,
     services: Services,
     /// The whole directory, where it is held.
     snapshot: Option<Snapshot>,
     memory: Cache<Key, Held>,
-    unknown: Cache<Key, SystemTime>,
+    unknown: Names,
     /// Names that got no answer a moment ago, and until when they aren't asked for.
-    held_back: Cache<Key, SystemTime>,
+    held_back: Names,
     flights: HashMap<CallId, Flight>,
     calls: HashMap<Key, CallId>,
 }
@@ -181,7 +191,7 @@ impl Services {
 impl Directory {
     /// A directory that has asked nothing yet.
     pub fn new(config: &Config) -> Self {
-        let mut inline = HashMap::new();
+        let mut inline = HashMap::default();
         for tenant in &config.tenants.0 {
             let tenant = Rc::new(tenant.clone());
             for name in std::iter::once(&tenant.id).chain(&tenant.slug) {
@@ -206,8 +216,8 @@ impl Directory {
             },
             snapshot: config.lookup_tenant.as_ref().and_then(|settings| settings.snapshot.clone()).map(Snapshot::new),
             memory: Cache::new(MEMORY_ENTRIES),
-            unknown: Cache::new(UNKNOWN_ENTRIES),
-            held_back: Cache::new(UNKNOWN_ENTRIES),
+            unknown: names(),
+            held_back: names(),
             flights: HashMap::new(),
             calls: HashMap::new(),
         }
@@ -393,7 +403,7 @@ fn refresh_age(source: &Source) -> Duration {
 }
 
 /// Whether a name got no answer a moment ago, and isn't asked for yet.
-fn is_held_back(held_back: &Cache<Key, SystemTime>, key: &Key, now: SystemTime) -> bool {
+fn is_held_back(held_back: &Names, key: &Key, now: SystemTime) -> bool {
     let left = held_back.get(key).and_then(|until| until.duration_since(now).ok());
     left.is_some_and(|left| !left.is_zero() && left <= HOLD_BACK)
 }

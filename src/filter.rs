@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 pub use self::headers::HeaderEdit;
-use self::headers::{Edits, Rewrite, forged, owned};
+use self::headers::{Edits, Owned, Rewrite};
 use crate::config::{
     Agreement, Config, DataModel, Faults, Field, HeaderName, Jwks, OnError, RateLimitWhen, Resolution,
 };
@@ -111,8 +111,7 @@ impl Decision {
 /// One worker's filter.
 pub struct Filter {
     config: Config,
-    /// Every header that only the filter may set; a client's own are removed, whatever follows.
-    owned: Vec<HeaderName>,
+    owned: Owned,
     directory: Directory,
     /// What judges tokens, where they are judged here.
     tokens: Option<Tokens>,
@@ -176,7 +175,7 @@ enum State {
 impl Filter {
     /// A filter that has seen no request yet. `environment` gives the VM's environment variables, where a secret is kept.
     pub fn new(config: Config, environment: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
-        let owned = owned(&config, WARNING);
+        let owned = Owned::new(&config, WARNING);
         let isolation = &config.isolation;
         let directory = Directory::new(&config);
         let jwt = isolation.jwt.as_ref().filter(|jwt| jwt.envoy_metadata.is_none() && isolation.uses(Resolution::Jwt));
@@ -243,7 +242,7 @@ impl Filter {
 
     /// Judges a request by its headers.
     pub fn request(&mut self, id: RequestId, head: &Head<'_>, host: &dyn Host) -> Step {
-        let forged = forged(&self.owned, head);
+        let forged = self.owned.forged(head);
         let isolation = &self.config.isolation;
         if isolation.exclude.iter().any(|exclude| exclude.covers(&head.target)) {
             return pass(Decision::Excluded, forged);

@@ -115,6 +115,11 @@ pub struct HostName(Rc<str>);
 impl HostName {
     /// The name in an `:authority`: port, one trailing dot and case don't matter. `None` where it holds no DNS name.
     pub fn from_authority(authority: &[u8]) -> Option<Self> {
+        Self::in_authority(authority).map(|name| Self(name.into()))
+    }
+
+    /// The same as text, for those who only look at it.
+    pub fn in_authority(authority: &[u8]) -> Option<Cow<'_, str>> {
         let host = match authority.iter().rposition(|b| *b == b':') {
             None => authority,
             Some(colon) => {
@@ -125,26 +130,12 @@ impl HostName {
                 host
             }
         };
-        Self::parse(host)
+        canonical(host)
     }
 
     /// A DNS name by itself, without a port.
     pub fn parse(host: &[u8]) -> Option<Self> {
-        let host = if host.is_ascii() { Cow::Borrowed(host) } else { Cow::Owned(punycode(host)?) };
-        let host = host.strip_suffix(b".").unwrap_or(&host);
-        let label = |label: &[u8]| {
-            (1..=63).contains(&label.len())
-                && label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        };
-        if host.len() > 253 || !host.split(|b| *b == b'.').all(label) {
-            return None;
-        }
-        // A last label of digits alone is an IPv4 address, or one cut short; no top-level domain is like that.
-        if host.rsplit(|b| *b == b'.').next().is_some_and(|last| last.iter().all(u8::is_ascii_digit)) {
-            return None;
-        }
-        let name = std::str::from_utf8(host).ok()?.to_ascii_lowercase();
-        Some(Self(name.into()))
+        canonical(host).map(|name| Self(name.into()))
     }
 
     /// The name as text.
@@ -152,10 +143,10 @@ impl HostName {
         &self.0
     }
 
-    /// What stands before `.base` in this name: `acme` in `acme.app.example.com` under `app.example.com`. Empty for the
-    /// base itself, `None` where this name isn't under it. Only a whole label counts: `evilapp.example.com` isn't under it.
-    pub fn under(&self, base: &HostName) -> Option<&str> {
-        let rest = self.0.strip_suffix(&*base.0)?;
+    /// What a host has before this name: `acme` in `acme.app.example.com` before `app.example.com`. Empty for this name itself,
+    /// `None` where the host isn't under it. Only a whole label counts: `evilapp.example.com` isn't under it.
+    pub fn label_before<'h>(&self, host: &'h str) -> Option<&'h str> {
+        let rest = host.strip_suffix(&*self.0)?;
         if rest.is_empty() { Some(rest) } else { rest.strip_suffix('.') }
     }
 }
@@ -170,6 +161,35 @@ impl fmt::Debug for HostName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.0, f)
     }
+}
+
+/// The one form of a DNS name; `None` if it isn't one.
+fn canonical(host: &[u8]) -> Option<Cow<'_, str>> {
+    if !host.is_ascii() {
+        return Some(canonical(&punycode(host)?)?.into_owned().into());
+    }
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    if host.len() > 253 {
+        return None;
+    }
+    let (mut length, mut digits_alone, mut has_capitals) = (0_u8, true, false);
+    for byte in host {
+        match byte {
+            b'.' if length > 0 => (length, digits_alone) = (0, true),
+            b'a'..=b'z' | b'_' | b'-' | b'A'..=b'Z' | b'0'..=b'9' => {
+                length = length.checked_add(1).filter(|length| *length <= 63)?;
+                digits_alone &= byte.is_ascii_digit();
+                has_capitals |= byte.is_ascii_uppercase();
+            }
+            _ => return None,
+        }
+    }
+    // A last label of digits alone is an IPv4 address, or one cut short; no top-level domain is like that.
+    if length == 0 || digits_alone {
+        return None;
+    }
+    let name = std::str::from_utf8(host).ok()?;
+    Some(if has_capitals { name.to_ascii_lowercase().into() } else { name.into() })
 }
 
 fn punycode(host: &[u8]) -> Option<Vec<u8>> {
@@ -289,7 +309,7 @@ mod tests {
     #[test]
     fn a_base_domain_holds_whole_labels() {
         let base = HostName::parse(b"app.example.com").unwrap();
-        let under = |host: &str| HostName::parse(host.as_bytes()).unwrap().under(&base).map(str::to_owned);
+        let under = |host: &str| base.label_before(host).map(str::to_owned);
         assert_eq!(under("acme.app.example.com").as_deref(), Some("acme"));
         assert_eq!(under("a.b.app.example.com").as_deref(), Some("a.b"));
         assert_eq!(under("app.example.com").as_deref(), Some(""));

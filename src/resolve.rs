@@ -63,8 +63,8 @@ pub fn claim<'a>(strategy: Resolution, isolation: &'a Isolation, head: &Head<'a>
 /// The one label before a base domain. Of several base domains the longest that fits decides, so that with `example.com`
 /// and `app.example.com` the host `app.example.com` is a base domain and not the tenant `app`.
 fn subdomain<'a>(isolation: &Isolation, head: &Head<'_>) -> Claim<'a> {
-    let Some(host) = HostName::from_authority(head.authority) else { return Claim::Absent };
-    let Some(label) = longest_base(isolation, &host) else { return Claim::Absent };
+    let Some(host) = HostName::in_authority(head.authority) else { return Claim::Absent };
+    let Some(label) = before_longest_base(isolation, &host) else { return Claim::Absent };
     if isolation.reserved_subdomains.iter().any(|reserved| reserved.0 == label) || label.contains('.') {
         return Claim::Absent;
     }
@@ -74,13 +74,13 @@ fn subdomain<'a>(isolation: &Isolation, head: &Head<'_>) -> Claim<'a> {
 /// A host that isn't the platform's own. What is under a base domain is, so nobody else's domain is looked for there.
 fn custom_domain<'a>(isolation: &Isolation, head: &Head<'_>) -> Claim<'a> {
     match HostName::from_authority(head.authority) {
-        Some(host) if longest_base(isolation, &host).is_none() => Claim::Domain(host),
+        Some(host) if before_longest_base(isolation, host.as_str()).is_none() => Claim::Domain(host),
         _ => Claim::Absent,
     }
 }
 
-fn longest_base<'h>(isolation: &Isolation, host: &'h HostName) -> Option<&'h str> {
-    isolation.base_domain.0.iter().filter_map(|base| host.under(base)).min_by_key(|label| label.len())
+fn before_longest_base<'h>(isolation: &Isolation, host: &'h str) -> Option<&'h str> {
+    isolation.base_domain.0.iter().filter_map(|base| base.label_before(host)).min_by_key(|label| label.len())
 }
 
 /// A header's one value. A list in one header is as ambiguous as two headers, because a proxy on the way may have joined them.

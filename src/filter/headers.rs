@@ -19,7 +19,45 @@ pub enum HeaderEdit {
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 
 /// Every header that only the filter may set; a client's own are removed, whatever follows.
-pub fn owned(config: &Config, warning: &str) -> Vec<HeaderName> {
+pub struct Owned {
+    names: Vec<HeaderName>,
+    /// How long they are: bit n for n characters, the last for more. Most of a client's headers have another length than any.
+    lengths: u64,
+}
+
+impl Owned {
+    /// What the configuration makes the filter's.
+    pub fn new(config: &Config, warning: &str) -> Self {
+        let names = names(config, warning);
+        let lengths = names.iter().fold(0, |lengths, name| lengths | length_bit(name.as_str().len()));
+        Self { names, lengths }
+    }
+
+    /// The client's own copies of the filter's headers. Many servers take `x_tenant_id` for `x-tenant-id`, so that counts too.
+    pub fn forged(&self, head: &Head<'_>) -> Vec<Vec<u8>> {
+        let fold = |b: u8| if b == b'_' { b'-' } else { b };
+        let same = |owned: &HeaderName, sent: &[u8]| {
+            owned.as_str().len() == sent.len()
+                && owned.as_str().bytes().zip(sent).all(|(own, sent)| fold(own) == fold(*sent))
+        };
+        let mut forged: Vec<Vec<u8>> = Vec::new();
+        for (name, _) in head.iter() {
+            if self.lengths & length_bit(name.len()) != 0
+                && self.names.iter().any(|owned| same(owned, name))
+                && !forged.iter().any(|other| other == name)
+            {
+                forged.push(name.to_vec());
+            }
+        }
+        forged
+    }
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
+}
+
+fn names(config: &Config, warning: &str) -> Vec<HeaderName> {
     let mut owned: Vec<HeaderName> = config.forward.0.iter().map(|(name, _)| name.clone()).collect();
     let isolation = &config.isolation;
     if isolation.uses(Resolution::Header) {
@@ -34,22 +72,6 @@ pub fn owned(config: &Config, warning: &str) -> Vec<HeaderName> {
     owned.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     owned.dedup();
     owned
-}
-
-/// The client's own copies of the filter's headers. Many servers take `x_tenant_id` for `x-tenant-id`, so that counts too.
-pub fn forged(owned: &[HeaderName], head: &Head<'_>) -> Vec<Vec<u8>> {
-    let same = |owned: &HeaderName, sent: &[u8]| {
-        let fold = |b: u8| if b == b'_' { b'-' } else { b };
-        owned.as_str().len() == sent.len()
-            && owned.as_str().bytes().zip(sent).all(|(own, sent)| fold(own) == fold(*sent))
-    };
-    let mut forged: Vec<Vec<u8>> = Vec::new();
-    for (name, _) in head.iter() {
-        if owned.iter().any(|owned| same(owned, name)) && !forged.iter().any(|other| other == name) {
-            forged.push(name.to_vec());
-        }
-    }
-    forged
 }
 
 /// Changes of a request's headers, each name at most once.

@@ -51,13 +51,26 @@ fn is_bearer(credentials: &[u8]) -> bool {
     scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
 }
 
+/// Whether a byte may be in a token, for each of the 256: RFC 6750's b64token. It has no blank and no comma, so a value with a
+/// comma is a list.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let (mut rest, mut byte) = (table.as_mut_slice(), 0_u8);
+    while let Some((plain, others)) = rest.split_first_mut() {
+        *plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+        (rest, byte) = (others, byte.wrapping_add(1));
+    }
+    table
+};
+
 /// A token by itself. An empty value is how some clients say that they have none.
 fn bare(value: &[u8]) -> Presented<'_> {
-    // RFC 6750's b64token. It has no blank and no comma, so one with a comma is a list.
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
+    // Tokens are long, and every request has one: without a branch for each byte this takes half the time.
+    let is_plain =
+        value.iter().fold(true, |plain, byte| plain & PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain));
     match value {
         b"" => Presented::Missing,
-        _ if value.iter().all(plain) => Presented::Token(value),
+        _ if is_plain => Presented::Token(value),
         _ if value.contains(&b',') => Presented::Ambiguous,
         _ => Presented::Malformed,
     }

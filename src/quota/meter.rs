@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use quick_cache::DefaultHashBuilder;
+
 use super::charge::{Charge, give_back};
 use super::letter::{PREFIX, recall};
 use super::limit::{Limit, Unreadable, limit};
@@ -38,7 +40,7 @@ pub struct Meter {
     pub quota: Quota,
     /// Who grants units, where the edge doesn't count by itself.
     pub supplier: Option<Supplier>,
-    tenants: HashMap<Identifier, Local>,
+    tenants: HashMap<Identifier, Local, DefaultHashBuilder>,
 }
 
 /// What a worker has of one tenant.
@@ -82,7 +84,7 @@ pub type Report = (Rc<Tenant>, Rc<str>, Question);
 impl Meter {
     /// A meter that has counted nothing yet.
     pub fn new(quota: Quota, supplier: Option<Supplier>) -> Self {
-        Self { quota, supplier, tenants: HashMap::new() }
+        Self { quota, supplier, tenants: HashMap::default() }
     }
 
     /// The limit that holds for a tenant.
