@@ -1,8 +1,8 @@
 //! Envoy, as the filter's core sees it.
 //!
-//! Only a root context may send a callout, from a callback of its own: an answer goes to the context that asked, and one
-//! that asked for a request is lost with it. So callouts wait here for the root context, which an entry in a queue of this
-//! context's own wakes at once.
+//! A callout's answer goes to the context that asked, and one that was asked for a request is lost with it. So the root context
+//! asks, also in a request's callback, where it is made the effective context for a moment. Waking it by a queue to send what
+//! requests need cost 10 µs a callout.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,12 +15,17 @@ use crate::protobuf::push_bytes;
 
 /// Envoy, for one worker.
 pub struct Envoy {
+    /// The root context.
+    root: u32,
+    /// The context whose callback this is.
+    current: Cell<u32>,
     queue: Cell<Option<u32>>,
     /// The time, where this callback has asked for it before: each question costs 0.1 µs.
     now: Cell<Option<SystemTime>>,
     monotonic: Cell<Option<Duration>>,
     last_call: Cell<u64>,
-    to_send: RefCell<Vec<(CallId, Callout)>>,
+    /// Callouts that could not be sent, and why.
+    unsent: RefCell<Vec<(CallId, &'static str)>>,
     /// Callouts under way, by Envoy's tokens.
     sent: RefCell<HashMap<u32, Sent>>,
     /// How long callouts take, by cluster.
@@ -36,14 +41,16 @@ struct Sent {
 }
 
 impl Envoy {
-    /// Envoy without a queue.
-    pub fn new() -> Self {
+    /// Envoy for that root context, without a queue.
+    pub fn new(root: u32) -> Self {
         Self {
+            root,
+            current: Cell::new(root),
             queue: Cell::new(None),
             now: Cell::new(None),
             monotonic: Cell::new(None),
             last_call: Cell::new(0),
-            to_send: RefCell::default(),
+            unsent: RefCell::default(),
             sent: RefCell::default(),
             durations: RefCell::default(),
         }
@@ -54,15 +61,16 @@ impl Envoy {
         self.queue.set(queue);
     }
 
-    /// From here on it is later. Whatever one callback does happens at one time.
-    pub fn begin_moment(&self) {
+    /// From here on it is later, and a context's callback. Whatever one callback does happens at one time.
+    pub fn begin_callback(&self, context: u32) {
+        self.current.set(context);
         self.now.set(None);
         self.monotonic.set(None);
     }
 
-    /// The callouts that are to be sent.
-    pub fn take_callouts(&self) -> Vec<(CallId, Callout)> {
-        self.to_send.take()
+    /// The callouts that could not be sent, and why.
+    pub fn take_unsent(&self) -> Vec<(CallId, &'static str)> {
+        self.unsent.take()
     }
 
     /// Notes that Envoy has an answer for a token: to which callout, and how large it may be.
@@ -85,15 +93,22 @@ impl Envoy {
         Some((sent.call, sent.answer_limit))
     }
 
-    /// Sends a callout, in a callback of the root context.
-    pub fn send(&self, call: CallId, callout: &Callout) -> Result<(), &'static str> {
+    /// Sends a callout of the root context.
+    fn send(&self, call: CallId, callout: &Callout) -> Result<(), &'static str> {
         let timeout = u32::try_from(callout.timeout.as_millis()).unwrap_or(u32::MAX);
+        let current = self.current.get();
+        if current != self.root && !hostcalls::set_effective_context(self.root) {
+            return Err("Envoy has no root context any more");
+        }
         let sent = match &callout.body {
-            Body::None => send_http(callout, "GET", &[], timeout),
-            Body::Json(body) => send_http(callout, "POST", body, timeout),
-            Body::Grpc(message) => send_grpc(callout, message, timeout)?,
+            Body::None => Ok(send_http(callout, "GET", &[], timeout)),
+            Body::Json(body) => Ok(send_http(callout, "POST", body, timeout)),
+            Body::Grpc(message) => send_grpc(callout, message, timeout),
         };
-        match sent {
+        if current != self.root {
+            hostcalls::set_effective_context(current);
+        }
+        match sent? {
             Ok(token) => {
                 let (cluster, at, answer_limit) = (callout.cluster.clone(), SystemTime::now(), callout.answer_limit);
                 self.sent.borrow_mut().insert(token, Sent { call, cluster, at, answer_limit });
@@ -184,10 +199,12 @@ impl Host for Envoy {
     fn call(&self, callout: Callout) -> CallId {
         let call = CallId(self.last_call.get().wrapping_add(1));
         self.last_call.set(call.0);
-        self.to_send.borrow_mut().push((call, callout));
-        if let Some(queue) = self.queue.get() {
-            // If that fails, the next tick sends it.
-            hostcalls::enqueue(queue, &[]);
+        if let Err(why) = self.send(call, &callout) {
+            // Whoever asks expects the answer later. The queue wakes the root context; if that fails, the next tick has it.
+            self.unsent.borrow_mut().push((call, why));
+            if let Some(queue) = self.queue.get() {
+                hostcalls::enqueue(queue, &[]);
+            }
         }
         call
     }

@@ -15,7 +15,7 @@ use crate::host::{Answer, CallId, Host, RequestId};
 use crate::request::{Head, header_pairs};
 use crate::tenant::Tenant;
 
-/// How often a root context does what is due, and looks for callouts whose wake-up was lost.
+/// How often a root context does what is due.
 const TICK_MILLISECONDS: u32 = 1000;
 /// How soon it does so for the first time. Not while it is configured: Envoy first configures one that it throws away, to see
 /// whether the configuration is taken, and what that one has begun nobody ends.
@@ -42,7 +42,7 @@ impl Worker {
         Self {
             context,
             filter: RefCell::new(None),
-            envoy: Envoy::new(),
+            envoy: Envoy::new(context),
             decisions: RefCell::default(),
             faults: OnceCell::new(),
             events: RefCell::default(),
@@ -74,24 +74,24 @@ impl Worker {
     pub fn tick(&self) {
         hostcalls::set_tick_period(TICK_MILLISECONDS);
         log::set_max_level(hostcalls::log_level());
-        let Some((steps, fault)) = self.with_filter(Filter::tick) else { return };
+        let Some((steps, fault)) = self.with_filter(self.context, Filter::tick) else { return };
         if let Some(fault) = fault {
             warn!("tenancy: {fault}");
         }
         self.perform_all(steps);
-        self.send_callouts();
+        self.land_unsent();
     }
 
-    /// Takes what is in its queue: other workers' letters, and its own wish to send callouts.
+    /// Takes what is in its queue: other workers' letters, and its own word that a callout could not be sent.
     pub fn empty_queue(&self, queue: u32) {
         while let Some(letter) = hostcalls::dequeue(queue) {
-            // An empty one is our own, which says that a callout is to be sent.
+            // An empty one is our own.
             if !letter.is_empty() {
-                let steps = self.with_filter(|filter, envoy| filter.letter(&letter, envoy));
+                let steps = self.with_filter(self.context, |filter, envoy| filter.letter(&letter, envoy));
                 self.perform_all(steps.unwrap_or_default());
             }
         }
-        self.send_callouts();
+        self.land_unsent();
     }
 
     /// Takes the answer of a callout by HTTP, which has headers unless the connection broke.
@@ -123,7 +123,7 @@ impl Worker {
             return refuse_unjudged("Envoy gave no headers of a request that can be read");
         };
         let head = Head::new(pairs);
-        match self.with_filter(|filter, envoy| filter.request(id, &head, envoy)) {
+        match self.with_filter(id.0, |filter, envoy| filter.request(id, &head, envoy)) {
             Some(step) => self.perform(step),
             // Envoy sends no request to a filter whose configuration was refused.
             None => PAUSE,
@@ -138,7 +138,7 @@ impl Worker {
     /// Takes the headers of a response, and adds what the client is told.
     pub fn respond(&self, id: RequestId) {
         let header = |name: &str| hostcalls::header(Map::Response, name);
-        let fields = self.with_filter(|filter, envoy| filter.response(id, &header, envoy));
+        let fields = self.with_filter(id.0, |filter, envoy| filter.response(id, &header, envoy));
         for (name, value) in fields.unwrap_or_default() {
             hostcalls::add_header(Map::Response, name.as_bytes(), value.as_bytes());
         }
@@ -146,30 +146,29 @@ impl Worker {
 
     /// Forgets a request that has ended.
     pub fn end(&self, id: RequestId) {
-        self.with_filter(|filter, envoy| filter.end(id, envoy));
+        self.with_filter(id.0, |filter, envoy| filter.end(id, envoy));
     }
 
     /// Ends the configuration.
     pub fn close(&self) {
-        self.with_filter(Filter::close);
+        self.with_filter(self.context, Filter::close);
     }
 
-    /// Has the filter do something, all at one moment; `None` where the configuration was not taken.
-    fn with_filter<R>(&self, run: impl FnOnce(&mut Filter, &dyn Host) -> R) -> Option<R> {
-        self.envoy.begin_moment();
+    /// Has the filter do something in a context's callback; `None` where the configuration was not taken.
+    fn with_filter<R>(&self, context: u32, run: impl FnOnce(&mut Filter, &dyn Host) -> R) -> Option<R> {
+        self.envoy.begin_callback(context);
         self.filter.borrow_mut().as_mut().map(|filter| run(filter, &self.envoy))
     }
 
-    fn send_callouts(&self) {
-        for (call, callout) in self.envoy.take_callouts() {
-            if let Err(why) = self.envoy.send(call, &callout) {
-                self.land(call, Answer::Failed { why });
-            }
+    fn land_unsent(&self) {
+        for (call, why) in self.envoy.take_unsent() {
+            self.land(call, Answer::Failed { why });
         }
     }
 
     fn land(&self, call: CallId, answer: Answer) {
-        let Some((steps, faults)) = self.with_filter(|filter, envoy| filter.answer(call, answer, envoy)) else {
+        let Some((steps, faults)) = self.with_filter(self.context, |filter, envoy| filter.answer(call, answer, envoy))
+        else {
             return;
         };
         for fault in faults {
