@@ -118,12 +118,11 @@ impl Held {
     pub fn to_bytes(&self) -> Vec<u8> {
         let asked_at = self.asked_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let answer = match &self.found {
-            Found::Tenant(tenant) => Value::Object(tenant.record.clone()),
-            Found::Named(identifier) => json!({"tenantId": identifier.as_str()}),
-            Found::Usage { usage, mark } => json!({"usage": usage, "mark": mark}),
+            Found::Tenant(tenant) => serde_json::to_string(&tenant.record).unwrap_or_default(),
+            Found::Named(identifier) => json!({"tenantId": identifier.as_str()}).to_string(),
+            Found::Usage { usage, mark } => json!({"usage": usage, "mark": mark}).to_string(),
         };
-        let asked_at = u64::try_from(asked_at).unwrap_or(u64::MAX);
-        json!({"askedAt": asked_at, "generation": self.generation, "answer": answer}).to_string().into_bytes()
+        format!(r#"{{"askedAt":{asked_at},"generation":{},"answer":{answer}}}"#, self.generation).into_bytes()
     }
 }
 
