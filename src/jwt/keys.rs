@@ -4,8 +4,8 @@ use std::fmt;
 use std::rc::Rc;
 
 use jwt_simple::prelude::{
-    ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey, Ed25519PublicKey,
-    EdDSAPublicKeyLike, RS256PublicKey, RSAPublicKeyLike,
+    ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey, Ed25519PublicKey, RS256PublicKey,
+    RSAPublicKeyLike,
 };
 use serde_json::{Map, Value};
 
@@ -123,8 +123,13 @@ fn elliptic(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
 fn edwards(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
     match text(jwk, "crv")?.ok_or("has no crv")? {
         "Ed25519" => {
-            let key = Ed25519PublicKey::from_bytes(&bytes(jwk, "x")?).map_err(|_| "has an x that is no Ed25519 key")?;
-            Ok((Material::Ed25519(*key.public_key().as_ref()), key.to_der()))
+            let x = bytes(jwk, "x")?;
+            // jwt-simple refuses points of small order, whose signatures anybody can make.
+            let der = Ed25519PublicKey::from_bytes(&x).map(|key| key.to_der()).ok();
+            let key = ed25519_dalek::VerifyingKey::try_from(x.as_slice()).ok();
+            der.zip(key)
+                .map(|(der, key)| (Material::Ed25519(Box::new(key)), der))
+                .ok_or_else(|| "has an x that is no Ed25519 key".to_owned())
         }
         other => Err(format!("has the crv {}, expected Ed25519", quote(other))),
     }

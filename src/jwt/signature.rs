@@ -27,7 +27,7 @@ pub enum Material {
     /// ECDSA on P-384.
     P384(p384::ecdsa::VerifyingKey),
     /// Ed25519.
-    Ed25519(ed25519_compact::PublicKey),
+    Ed25519(Box<ed25519_dalek::VerifyingKey>),
 }
 
 impl Material {
@@ -62,8 +62,9 @@ impl Material {
                 .is_ok_and(|signature| key.verify(text, &signature).is_ok()),
             Self::P384(key) => p384::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify(text, &signature).is_ok()),
-            Self::Ed25519(key) => ed25519_compact::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.verify(text, &signature).is_ok()),
+            // By RFC 8032's equation without a cofactor, and with no key or R of small order, which signs for everybody.
+            Self::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(text, &signature).is_ok()),
         }
     }
 }
