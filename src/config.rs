@@ -45,6 +45,8 @@ settings! {
         default "quotas" => quotas: Quotas = Quotas::default(),
         /// What responses tell a client of its quotas.
         default "rateLimitHeaders" => rate_limit_headers: RateLimitHeaders = RateLimitHeaders::default(),
+        /// What the access log can tell of a request, each as filter state wasm.tenant_…; an empty list for nothing.
+        default "logFields" => log_fields: Vec<LogField> = LogField::ALL.to_vec(),
     }
     later {
         "websocket": WITH_WEBSOCKET,
@@ -69,6 +71,35 @@ fn misfits<'c>(quotas: Option<&'c Quotas>, tenants: Option<&'c Tenants>) -> Vec<
         .filter(|(quota, tenant)| quota.own_limit(tenant).flatten().is_some_and(|own| quota.misfit(own).is_some()))
         .map(|(quota, tenant)| (&quota.quota_key, &tenant.id))
         .collect()
+}
+
+choice! {
+    /// What the access log can tell of a request.
+    pub enum LogField as "log field" {
+        /// The tenant's id.
+        Id = "id",
+        /// Its slug, where it has one.
+        Slug = "slug",
+        /// Its plan, where it has one.
+        Plan = "plan",
+        /// Why the request went on, or didn't.
+        Decision = "decision",
+    }
+}
+
+impl LogField {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Id, Self::Slug, Self::Plan, Self::Decision];
+
+    /// The property that Envoy keeps as filter state, with `wasm.` before it.
+    pub const fn property(self) -> &'static str {
+        match self {
+            Self::Id => "tenant_id",
+            Self::Slug => "tenant_slug",
+            Self::Plan => "tenant_plan",
+            Self::Decision => "tenant_decision",
+        }
+    }
 }
 
 choice! {

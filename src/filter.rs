@@ -11,7 +11,7 @@ use serde_json::Value;
 pub use self::headers::HeaderEdit;
 use self::headers::{Edits, Owned, Rewrite};
 use crate::config::{
-    Agreement, Config, DataModel, Faults, Field, HeaderName, Jwks, OnError, RateLimitWhen, Resolution,
+    Agreement, Config, DataModel, Faults, Field, HeaderName, Jwks, LogField, OnError, RateLimitWhen, Resolution,
 };
 use crate::denial::{Denial, QuotaExceeded, RETRY_AFTER_SECONDS};
 use crate::directory::{Asker, Directory, Key, Lookup};
@@ -233,6 +233,23 @@ impl Filter {
                 fields(self.config.rate_limit_headers.style, &metered.standings, unix_seconds(host.now()))
             }
         }
+    }
+
+    /// What the access log can tell of a request: the fields that the configuration lists, with their values.
+    pub fn log_fields<'t>(
+        &'t self,
+        decision: &'t str,
+        tenant: Option<&'t Tenant>,
+    ) -> impl Iterator<Item = (LogField, &'t [u8])> {
+        self.config.log_fields.iter().filter_map(move |field| {
+            let value = match field {
+                LogField::Id => tenant?.id.as_str().as_bytes(),
+                LogField::Slug => tenant?.slug.as_ref()?.as_str().as_bytes(),
+                LogField::Plan => tenant?.plan_text.as_deref()?,
+                LogField::Decision => decision.as_bytes(),
+            };
+            Some((*field, value))
+        })
     }
 
     /// Gives back to the other workers what this one holds, at the end of its configuration.

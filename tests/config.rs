@@ -218,6 +218,14 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             true,
         ),
         (
+            with("/logFields", json!(["id", "size", 7])),
+            vec![
+                "logFields[1]: unknown log field \"size\", expected one of: id, slug, plan, decision",
+                "logFields[2]: expected a log field, found 7",
+            ],
+            true,
+        ),
+        (
             with("/websocket", json!({})),
             vec!["websocket: is not in this version; it comes with WebSocket authentication by message"],
             true,
@@ -281,7 +289,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         (
             with("/a.b", json!(1)),
             vec![
-                "[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward, quotas, rateLimitHeaders",
+                "[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward, quotas, rateLimitHeaders, logFields",
             ],
             true,
         ),

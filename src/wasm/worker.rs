@@ -232,14 +232,9 @@ impl Worker {
 
     /// Writes the log fields of the effective context's request, and counts its decision.
     fn record(&self, decision: &'static str, tenant: Option<&Tenant>) {
-        hostcalls::set_property("tenant_decision", decision.as_bytes());
-        if let Some(tenant) = tenant {
-            hostcalls::set_property("tenant_id", tenant.id.as_str().as_bytes());
-            if let Some(slug) = &tenant.slug {
-                hostcalls::set_property("tenant_slug", slug.as_str().as_bytes());
-            }
-            if let Some(plan) = &tenant.plan_text {
-                hostcalls::set_property("tenant_plan", plan);
+        if let Some(filter) = &*self.filter.borrow() {
+            for (field, value) in filter.log_fields(decision, tenant) {
+                hostcalls::set_property(field.property(), value);
             }
         }
         let mut decisions = self.decisions.borrow_mut();

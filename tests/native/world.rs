@@ -123,7 +123,7 @@ impl World for NativeWorld {
             let (id, step) = self.begin(request);
             let headers = headers(request);
             if step != Step::Wait {
-                outcomes.insert(id, outcome(request, &headers, step));
+                outcomes.insert(id, outcome(&self.filter, request, &headers, step));
             }
             heads.insert(id, (request, headers));
         }
@@ -137,7 +137,7 @@ impl World for NativeWorld {
             for letter in letters {
                 for (id, step) in self.filter.letter(&letter, &self.host) {
                     let (request, headers) = &heads[&id];
-                    outcomes.insert(id, outcome(request, headers, step));
+                    outcomes.insert(id, outcome(&self.filter, request, headers, step));
                 }
             }
             for (call, callout) in calls {
@@ -145,7 +145,7 @@ impl World for NativeWorld {
                 for (id, step) in self.filter.answer(call, answer, &self.host).0 {
                     let (request, headers) = &heads[&id];
                     assert!(
-                        outcomes.insert(id, outcome(request, headers, step)).is_none(),
+                        outcomes.insert(id, outcome(&self.filter, request, headers, step)).is_none(),
                         "{request:?} was answered twice"
                     );
                 }
@@ -265,7 +265,7 @@ fn headers(request: &Request) -> Headers {
     headers
 }
 
-fn outcome(request: &Request, headers: &Headers, step: Step) -> Outcome {
+fn outcome(filter: &Filter, request: &Request, headers: &Headers, step: Step) -> Outcome {
     match step {
         Step::Wait => panic!("{request:?} waits again"),
         Step::Forward(forwarding) => {
@@ -295,13 +295,13 @@ fn outcome(request: &Request, headers: &Headers, step: Step) -> Outcome {
                 body: String::new(),
                 details: None,
                 arrived: Some(Arrived { target, headers, body_bytes: request.body.len() }),
-                log: log(forwarding.decision.as_str(), forwarding.tenant.as_deref()),
+                log: log(filter, forwarding.decision.as_str(), forwarding.tenant.as_deref()),
             }
         }
         Step::Deny(refusal) => {
             let denial = refusal.denial;
             let details = denial.response_code_details().to_owned();
-            let log = log(details.trim_start_matches("tenancy_"), refusal.tenant.as_deref());
+            let log = log(filter, details.trim_start_matches("tenancy_"), refusal.tenant.as_deref());
             let mut headers: Vec<(String, String)> =
                 denial.headers().into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
             let (mut status, mut body) = (denial.status(), denial.body());
@@ -325,13 +325,7 @@ fn outcome(request: &Request, headers: &Headers, step: Step) -> Outcome {
     }
 }
 
-fn log(decision: &str, tenant: Option<&Tenant>) -> BTreeMap<String, String> {
-    let mut log = BTreeMap::from([("decision".to_owned(), decision.to_owned())]);
-    if let Some(tenant) = tenant {
-        log.insert("id".to_owned(), tenant.id.to_string());
-        log.extend(tenant.slug.as_ref().map(|slug| ("slug".to_owned(), slug.to_string())));
-        let plan = tenant.plan_text.as_ref().map(|plan| String::from_utf8(plan.to_vec()).unwrap());
-        log.extend(plan.map(|plan| ("plan".to_owned(), plan)));
-    }
-    log
+fn log(filter: &Filter, decision: &str, tenant: Option<&Tenant>) -> BTreeMap<String, String> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    filter.log_fields(decision, tenant).map(|(field, value)| (field.as_str().to_owned(), text(value))).collect()
 }

@@ -87,6 +87,7 @@ macro_rules! run_scenarios {
                 a_head_request_is_refused_without_a_body,
                 grpc_clients_get_a_grpc_status,
                 log_fields_show_tenant_and_decision,
+                only_the_listed_log_fields_are_written,
             ],
             directory: [
                 an_answer_is_kept_for_its_time,

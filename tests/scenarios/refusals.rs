@@ -95,3 +95,24 @@ pub fn log_fields_show_tenant_and_decision<W: World>() {
         assert_eq!(json!(outcome.log), expected, "{request:?}");
     }
 }
+
+pub fn only_the_listed_log_fields_are_written<W: World>() {
+    let rows = [
+        (json!([]), json!({}), json!({})),
+        (
+            json!(["decision", "id"]),
+            json!({"id": "acme", "decision": "allow"}),
+            json!({"decision": "tenant_not_found"}),
+        ),
+        (json!(["plan"]), json!({"plan": "pro"}), json!({})),
+    ];
+    for (fields, allowed, refused) in rows {
+        let mut config = inline(json!({"resolution": "header"}));
+        config["logFields"] = fields;
+        let world = &mut W::start(config, Directory::default());
+        for (tenant, expected) in [("acme", allowed), ("nobody", refused)] {
+            let outcome = world.send(&get("any.example/").header("x-tenant-id", tenant));
+            assert_eq!(json!(outcome.log), expected, "{tenant}");
+        }
+    }
+}

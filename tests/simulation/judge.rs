@@ -162,8 +162,13 @@ impl Verdict<'_> {
             Step::Forward(forwarding) => match (&forwarding.tenant, forwarding.decision) {
                 (Some(tenant), Decision::Allow) => {
                     seen("accepted");
-                    let edit = HeaderEdit::Add("x-tenant-id".into(), tenant.id.as_str().as_bytes().into());
-                    if !forwarding.edits.contains(&edit) {
+                    let told = |edit: &HeaderEdit| match edit {
+                        HeaderEdit::Add(name, value) | HeaderEdit::Set(name, value) => {
+                            &**name == "x-tenant-id" && **value == *tenant.id.as_str().as_bytes()
+                        }
+                        HeaderEdit::Remove(_) => false,
+                    };
+                    if !forwarding.edits.iter().any(told) {
                         return Err((Rule::Record, "the service isn't told the tenant's id".to_owned()));
                     }
                     self.known(tenant, Status::Active)
