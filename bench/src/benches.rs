@@ -106,6 +106,7 @@ fn strategies() -> Vec<Bench> {
     };
     vec![
         lua("subdomain", "tenant by subdomain", "subdomain.tenancy", "subdomain.lua", by_host, FORWARDED),
+        lua("logged", "the same, with log fields", "logged.tenancy", "logged.lua", by_host, FORWARDED),
         lua("path", "by path, stripped", "path.tenancy", "path.lua", by_path, stripped),
         lua("header", "by header", "header.tenancy", "header.lua", by_header, FORWARDED),
         lua("query", "by query", "query.tenancy", "query.lua", by_query, FORWARDED),

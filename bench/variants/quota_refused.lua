@@ -21,8 +21,8 @@ function envoy_on_request(handle)
         ["ratelimit"] = '"apiRequests";r=0;t=' .. left,
       },
       '{"error":{"code":"QUOTA_EXCEEDED","message":"Tenant \'' .. tenant.id .. "' has used up its quota 'apiRequests'\""
-        .. ',"details":{"limit":0,"quotaKey":"apiRequests","resetsAt":"' .. os.date("!%Y-%m-%dT%H:%M:%SZ", reset)
-        .. '","tenantId":"' .. tenant.id .. '","usage":0}}}'
+        .. ',"details":{"tenantId":"' .. tenant.id .. '","quotaKey":"apiRequests","limit":0,"usage":0,"resetsAt":"'
+        .. os.date("!%Y-%m-%dT%H:%M:%SZ", reset) .. '"}}}'
     )
     return
   end
