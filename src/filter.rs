@@ -141,6 +141,22 @@ struct Pending {
     waits_since: Option<Duration>,
 }
 
+/// A callback in which a request may get further.
+#[derive(Clone, Copy)]
+struct Turn<'t> {
+    id: RequestId,
+    /// Its head, the first time.
+    head: Option<&'t Head<'t>>,
+    host: &'t dyn Host,
+}
+
+impl<'t> Turn<'t> {
+    /// The request as one that looks something up, with the trace that was kept of it if its head is gone.
+    fn asker(self, kept: &'t TraceHeaders) -> Asker<'t> {
+        Asker::new(self.id, self.head.map_or(Trace::Kept(kept), Trace::In))
+    }
+}
+
 /// How long a request waits for a quota at most. Each wait has a bound of its own, and mostly one is enough; but where many
 /// want units that come one by one, others may be faster again and again.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -289,7 +305,7 @@ impl Filter {
             usages: Vec::new(),
             waits_since: None,
         };
-        let step = self.advance(id, &mut pending, Some(head), host);
+        let step = self.advance(&mut pending, Turn { id, head: Some(head), host });
         if matches!(step, Step::Wait) {
             pending.trace = Trace::In(head).headers();
             self.waiting.insert(id, pending);
@@ -347,7 +363,7 @@ impl Filter {
             // A request that has ended meanwhile waits for nothing.
             let Some(mut pending) = self.waiting.remove(&id) else { continue };
             change(&mut pending);
-            match self.advance(id, &mut pending, None, host) {
+            match self.advance(&mut pending, Turn { id, head: None, host }) {
                 Step::Wait => {
                     self.waiting.insert(id, pending);
                 }
@@ -370,14 +386,14 @@ impl Filter {
         self.waiting.contains_key(&id)
     }
 
-    /// Goes on with a request as far as it goes now. Its head is there only the first time.
-    fn advance(&mut self, id: RequestId, pending: &mut Pending, head: Option<&Head<'_>>, host: &dyn Host) -> Step {
+    /// Goes on with a request as far as it goes now.
+    fn advance(&mut self, pending: &mut Pending, turn: Turn<'_>) -> Step {
         // A bad token is refused whatever the other strategies say, so it comes first.
         for (_, state) in &mut pending.claims {
             if let State::Token(token) = state {
                 let token = std::mem::take(token);
-                let arrived = *pending.arrived.get_or_insert_with(|| host.now());
-                *state = self.verify(token, id, arrived, host);
+                let arrived = *pending.arrived.get_or_insert_with(|| turn.host.now());
+                *state = self.verify(token, arrived, turn);
             }
             if let State::Refused(fault) = state {
                 return refuse(Denial::Unauthorized(*fault));
@@ -387,17 +403,17 @@ impl Filter {
         match self.config.isolation.agreement {
             // Whether the token is bad has to be known before another strategy's answer may win.
             Agreement::First if awaits_keys => Step::Wait,
-            Agreement::First => self.first(id, pending, head, host),
-            Agreement::Consistent | Agreement::Unanimous => self.together(id, pending, head, host),
+            Agreement::First => self.first(pending, turn),
+            Agreement::Consistent | Agreement::Unanimous => self.together(pending, turn),
         }
     }
 
     /// The first strategy that answers decides. One that can't tell yet, or at all, is never passed over.
-    fn first(&mut self, id: RequestId, pending: &mut Pending, head: Option<&Head<'_>>, host: &dyn Host) -> Step {
+    fn first(&mut self, pending: &mut Pending, turn: Turn<'_>) -> Step {
         let Pending { claims, trace, question, .. } = pending;
-        let asker = Asker { question: question.as_deref(), ..Asker::new(id, trace_of(head, trace)) };
+        let asker = Asker { question: question.as_deref(), ..turn.asker(trace) };
         for (strategy, state) in claims {
-            self.look_up(state, asker, host);
+            self.look_up(state, asker, turn.host);
             match state {
                 State::Absent => {}
                 State::Ambiguous => return refuse(Denial::TenantAmbiguous(*strategy)),
@@ -407,7 +423,7 @@ impl Filter {
                 State::Unavailable(on_error) => return unavailable(*on_error, &mut pending.forged),
                 State::Tenant(tenant) => {
                     let tenant = Rc::clone(tenant);
-                    return self.judge(id, tenant, pending, head, host);
+                    return self.judge(tenant, pending, turn);
                 }
             }
         }
@@ -415,7 +431,7 @@ impl Filter {
     }
 
     /// All that answer have to name one tenant, though one gives an id, one a slug, and one a domain.
-    fn together(&mut self, id: RequestId, pending: &mut Pending, head: Option<&Head<'_>>, host: &dyn Host) -> Step {
+    fn together(&mut self, pending: &mut Pending, turn: Turn<'_>) -> Step {
         let unanimous = self.config.isolation.agreement == Agreement::Unanimous;
         // What needs no lookup comes first: a request that is refused anyway costs the directory nothing.
         if let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Ambiguous) {
@@ -424,10 +440,9 @@ impl Filter {
         if unanimous && let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Absent) {
             return refuse(no_answer(*strategy));
         }
-        let trace = trace_of(head, &pending.trace);
-        let asker = Asker { question: pending.question.as_deref(), ..Asker::new(id, trace) };
+        let asker = Asker { question: pending.question.as_deref(), ..turn.asker(&pending.trace) };
         for (_, state) in &mut pending.claims {
-            self.look_up(state, asker, host);
+            self.look_up(state, asker, turn.host);
         }
         let states = || pending.claims.iter().map(|(_, state)| state);
         if states().any(|state| matches!(state, State::Waiting(_) | State::Ask(_) | State::AwaitsKeys(_))) {
@@ -457,25 +472,27 @@ impl Filter {
             return unavailable(any, &mut pending.forged);
         }
         match tenant {
-            Some(tenant) => self.judge(id, tenant, pending, head, host),
+            Some(tenant) => self.judge(tenant, pending, turn),
             None => self.no_tenant(pending),
         }
     }
 
     /// What becomes of a token.
-    fn verify(&mut self, token: Vec<u8>, id: RequestId, arrived: SystemTime, host: &dyn Host) -> State {
+    fn verify(&mut self, token: Vec<u8>, arrived: SystemTime, turn: Turn<'_>) -> State {
         let Some(tokens) = &mut self.tokens else { return State::Absent };
-        match tokens.verify(&token, host.now(), host) {
+        match tokens.verify(&token, turn.host.now(), turn.host) {
             Ok(verified) => State::Ask(Key::Tenant(verified.tenant)),
             Err(TokenFault::NoClaim) if !self.config.isolation.needs_token() => State::Absent,
-            Err(fault) if fault.newer_keys_may_help() => {
-                match &mut self.key_source {
-                    Some(source) if source.held_since().is_none_or(|since| since < arrived) => {
-                        if source.wait(id, host) { State::AwaitsKeys(token) } else { State::Unavailable(OnError::Deny) }
+            Err(fault) if fault.newer_keys_may_help() => match &mut self.key_source {
+                Some(source) if source.held_since().is_none_or(|since| since < arrived) => {
+                    if source.wait(turn.id, turn.host) {
+                        State::AwaitsKeys(token)
+                    } else {
+                        State::Unavailable(OnError::Deny)
                     }
-                    _ => State::Refused(fault),
                 }
-            }
+                _ => State::Refused(fault),
+            },
             Err(fault) => State::Refused(fault),
         }
     }
@@ -500,14 +517,7 @@ impl Filter {
         }
     }
 
-    fn judge(
-        &mut self,
-        id: RequestId,
-        tenant: Rc<Tenant>,
-        pending: &mut Pending,
-        head: Option<&Head<'_>>,
-        host: &dyn Host,
-    ) -> Step {
+    fn judge(&mut self, tenant: Rc<Tenant>, pending: &mut Pending, turn: Turn<'_>) -> Step {
         let denial = match tenant.status {
             Status::Active => None,
             Status::Suspended => Some(Denial::TenantSuspended(tenant.id.clone())),
@@ -519,11 +529,11 @@ impl Filter {
         if self.meters.is_empty() {
             return self.forward(tenant, &Metered::default(), pending);
         }
-        match self.meter(id, &tenant, pending, head, host) {
+        match self.meter(&tenant, pending, turn) {
             Ok(metered) => {
                 let step = self.forward(tenant, &metered, pending);
                 if self.config.rate_limit_headers.tells_all() || self.meters.follows(&metered) {
-                    self.metered.insert(id, metered);
+                    self.metered.insert(turn.id, metered);
                 }
                 step
             }
@@ -532,15 +542,9 @@ impl Filter {
     }
 
     /// Counts a request of a tenant that may be served.
-    fn meter(
-        &mut self,
-        id: RequestId,
-        tenant: &Rc<Tenant>,
-        pending: &mut Pending,
-        head: Option<&Head<'_>>,
-        host: &dyn Host,
-    ) -> Result<Metered, Step> {
-        let asker = Asker::new(id, trace_of(head, &pending.trace));
+    fn meter(&mut self, tenant: &Rc<Tenant>, pending: &mut Pending, turn: Turn<'_>) -> Result<Metered, Step> {
+        let Turn { host, .. } = turn;
+        let asker = turn.asker(&pending.trace);
         let refuse = |denial, quota_key, what| {
             let events = vec![Event { quota_key, what }];
             Err(Step::Deny(Refusal { denial, tenant: Some(Rc::clone(tenant)), events }))
@@ -652,10 +656,6 @@ impl State {
             (Lookup::Usage(_), key) => Self::Unknown(key),
         }
     }
-}
-
-fn trace_of<'a>(head: Option<&'a Head<'a>>, kept: &'a TraceHeaders) -> Trace<'a> {
-    head.map_or(Trace::Kept(kept), Trace::In)
 }
 
 /// What a client is told where a strategy that has to answer doesn't.
