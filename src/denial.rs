@@ -180,3 +180,49 @@ fn source_name(source: Resolution) -> &'static str {
         Resolution::Custom => "resolver",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn every_body_is_json() {
+        let name = || Identifier::parse(b"a.B_c-1").unwrap();
+        let exceeded = |resets_at| {
+            let (limit, usage, fields) = (u64::MAX, 7, Vec::new());
+            let exceeded =
+                QuotaExceeded { tenant: name(), quota_key: name(), limit, usage, resets_at, retry_after: 1, fields };
+            Denial::QuotaExceeded(Box::new(exceeded))
+        };
+        let rows = [
+            (Denial::Unauthorized(TokenFault::Missing), json!({"reason": "missing"})),
+            (Denial::Unauthorized(TokenFault::Expired), json!({"reason": "expired"})),
+            (Denial::TenantNotFound(None), json!({})),
+            (Denial::TenantNotFound(Some(name())), json!({"tenantId": "a.B_c-1"})),
+            (Denial::TenantSuspended(name()), json!({"tenantId": "a.B_c-1"})),
+            (Denial::TenantInactive(name()), json!({"tenantId": "a.B_c-1"})),
+            (Denial::TenantMismatch, json!({})),
+            (Denial::TenantAmbiguous(Resolution::Custom), json!({"source": "custom"})),
+            (
+                exceeded(Some(1_796_083_200)),
+                json!({
+                    "tenantId": "a.B_c-1", "quotaKey": "a.B_c-1", "limit": u64::MAX, "usage": 7,
+                    "resetsAt": "2026-12-01T00:00:00Z",
+                }),
+            ),
+            (
+                exceeded(None),
+                json!({"tenantId": "a.B_c-1", "quotaKey": "a.B_c-1", "limit": u64::MAX, "usage": 7, "resetsAt": null}),
+            ),
+            (Denial::ServiceUnavailable, json!({})),
+            (Denial::QuotaUnavailable, json!({})),
+        ];
+        for (denial, details) in rows {
+            let body: Value = serde_json::from_str(&denial.body()).unwrap();
+            assert_eq!((&body["error"]["code"], &body["error"]["details"]), (&json!(denial.code()), &details));
+            assert!(body["error"]["message"].as_str().is_some_and(|message| message.len() > 20), "{body}");
+        }
+    }
+}
