@@ -1,6 +1,6 @@
 # Each verb installs what it lacks and says so; `make help` lists them. The work is in tools/.
 .DEFAULT_GOAL := help
-.PHONY: build demo check test api-test e2e bench fuzz docker docker-demo clean envoy-path help
+.PHONY: build demo check test api-test e2e bench instructions fuzz docker docker-demo clean envoy-path help
 
 build: ## Build dist/tenancy.wasm, dist/tenancyd and dist/upstream
 	@tools/build.sh
@@ -14,8 +14,10 @@ api-test: ## Hold tenancyd to its OpenAPI document with made-up requests
 	@tools/api-test.sh
 e2e: ## Run only the tests in a real Envoy
 	@tools/test.sh --test e2e
-bench: ## Measure the filter against what people would use instead: all, or BENCH=subdomain; ROUNDS=100
+bench: ## Measure the filter against what people would use instead: all, or BENCH=subdomain|…|latency|footprint|rooms; ROUNDS=100
 	@tools/bench.sh $(BENCH)
+instructions: ## Hold the instructions of a request to the figures of bench/instructions.json; ACCEPT=1 writes new ones
+	@tools/instructions.sh
 fuzz: ## Fuzz what reads bytes, each target for FUZZ_SECONDS (60); needs a nightly Rust
 	@tools/fuzz.sh
 docker: build ## Build the container images

@@ -4,6 +4,7 @@
 #   2. the same after `rustup target add`, where rustup can fetch it;
 #   3. Debian's own Rust, which builds the standard library from its sources.
 # Usage: tools/wasm.sh build|clippy [cargo's arguments…]
+#        tools/wasm.sh version    prints which compiler that is
 # WASM_RUST=rustup or WASM_RUST=debian insists on one of them.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
@@ -80,9 +81,11 @@ which=$(choose)
 export CARGO_TARGET_DIR="$ROOT/target/wasm"
 case $which in
 rustup)
+  [ "$verb" != version ] || exec rustc --version
   exec cargo "$verb" --target "$target" "$@"
   ;;
 debian)
+  [ "$verb" != version ] || exec /usr/bin/rustc --version
   [ "$verb" != clippy ] || install_packages "Debian's clippy" rust-web-clippy
   # Debian's std is not prebuilt for this target, and building it is a nightly feature of cargo.
   export RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc PATH="/usr/bin:$PATH"

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use http::Request;
 
+use crate::service;
 use crate::tokens::{Algorithm, Keys};
 
 /// The rounds before the ones that count.
@@ -39,6 +40,8 @@ pub struct Bench {
     pub status: u16,
     /// How many of them are a slice.
     pub slice: usize,
+    /// What each side is sent once, so that the worker's memory is as full as it gets.
+    pub fill: Vec<Request<()>>,
     /// What is compared, too, before anything is measured.
     pub also: Vec<Request<()>>,
     /// The headers of the request that both set, or leave as the service needs them.
@@ -64,10 +67,12 @@ impl Bench {
 /// The headers that the filter sets by default, where tenants have no slug, and the path.
 const FORWARDED: &[&str] = &[":path", "x-tenant-id", "x-tenant-plan", "x-tenant-isolation"];
 /// The tenants that may be served, of `bench/variants/tenants.json`.
-const ACTIVE: [&str; 7] = ["acme", "hooli", "initech", "stark", "tyrell", "umbrella", "wayne"];
+pub const ACTIVE: [&str; 7] = ["acme", "hooli", "initech", "stark", "tyrell", "umbrella", "wayne"];
 const SLICE: usize = 300;
 /// Where each request costs ten times as much, fewer say as much.
 const SHORT_SLICE: usize = 100;
+/// A worker remembers 10,000 tenants.
+const MORE_THAN_REMEMBERED: usize = 11_000;
 /// Where the numbers of new tokens begin.
 const FIRST_NEW: usize = 1_000_000;
 
@@ -96,6 +101,7 @@ fn strategies() -> Vec<Bench> {
         request: Box::new(move |number| tenant(active(number))),
         status: 200,
         slice: SLICE,
+        fill: Vec::new(),
         also: vec![
             tenant("nobody"),
             tenant("globex"),
@@ -120,6 +126,7 @@ fn strategies() -> Vec<Bench> {
             request: Box::new(|_| get("acme.app.example.com", "/healthz")),
             status: 200,
             slice: SLICE,
+            fill: Vec::new(),
             also: vec![by_host("acme"), by_host("globex")],
             forwarded: &[":path"],
         },
@@ -143,6 +150,7 @@ fn quotas(keys: &Keys) -> Vec<Bench> {
             request: Box::new(|number| by_host(active(number))),
             status: 200,
             slice: SLICE,
+            fill: Vec::new(),
             also: vec![by_host("nobody"), by_host("globex")],
             forwarded: FORWARDED,
         },
@@ -156,6 +164,7 @@ fn quotas(keys: &Keys) -> Vec<Bench> {
             request: in_turn(seen),
             status: 200,
             slice: SLICE,
+            fill: Vec::new(),
             also: vec![bearer("globex", "globex"), bearer("nobody", "nobody"), bearer("hooli", "acme")],
             forwarded: FORWARDED,
         },
@@ -173,6 +182,7 @@ fn refusals() -> Vec<Bench> {
         request: Box::new(move |_| by_host(tenant)),
         status,
         slice: SLICE,
+        fill: Vec::new(),
         also: Vec::new(),
         forwarded: FORWARDED,
     };
@@ -201,6 +211,7 @@ fn directory() -> Vec<Bench> {
         request,
         status: 200,
         slice,
+        fill: Vec::new(),
         also: Vec::new(),
         forwarded: FORWARDED,
     };
@@ -215,7 +226,26 @@ fn directory() -> Vec<Bench> {
             SLICE,
         ),
         bench("miss", "a miss with its callout", Goal::Times(1.10), Box::new(new), SHORT_SLICE),
+        Bench {
+            name: "many",
+            title: "a tenant of a snapshot of 100,000, each worker's memory full",
+            against: "of a snapshot of 10",
+            ours: "many.tenancy",
+            peer: "few.tenancy",
+            goal: Goal::Times(1.10),
+            request: Box::new(|number| by_host(active(number))),
+            status: 200,
+            slice: SLICE,
+            fill: many_others(),
+            also: vec![by_host("nobody")],
+            forwarded: FORWARDED,
+        },
     ]
+}
+
+/// More tenants of a large directory than a worker remembers. A small one doesn't have them.
+pub fn many_others() -> Vec<Request<()>> {
+    (ACTIVE.len()..MORE_THAN_REMEMBERED).map(|number| by_host(&service::name(number))).collect()
 }
 
 fn tokens(keys: &Rc<Keys>) -> Vec<Bench> {
@@ -246,6 +276,7 @@ fn tokens(keys: &Rc<Keys>) -> Vec<Bench> {
         request,
         status: 200,
         slice,
+        fill: Vec::new(),
         also: Vec::new(),
         forwarded: &["x-tenant-id", ":path"],
     };
@@ -307,7 +338,7 @@ fn tokens(keys: &Rc<Keys>) -> Vec<Bench> {
 const HOST: &str = "app.example.com";
 const PATH: &str = "/api/tasks?page=2";
 
-fn active(number: usize) -> &'static str {
+pub fn active(number: usize) -> &'static str {
     ACTIVE.iter().cycle().nth(number % ACTIVE.len()).copied().unwrap_or_default()
 }
 
@@ -316,7 +347,7 @@ fn in_turn(requests: Vec<Request<()>>) -> MakeRequest {
     Box::new(move |number| requests.get(number % requests.len().max(1)).cloned().unwrap_or_default())
 }
 
-fn by_host(tenant: &str) -> Request<()> {
+pub fn by_host(tenant: &str) -> Request<()> {
     get(&format!("{tenant}.app.example.com"), PATH)
 }
 

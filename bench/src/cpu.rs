@@ -7,12 +7,31 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Outcome;
 
-/// Two of the cores that this process may use, or the only one twice.
-pub fn two_cores() -> Outcome<(usize, usize)> {
-    let allowed = sched_getaffinity(None)?;
-    let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-    let first = cores.next().ok_or("this process may use no core")?;
-    Ok((first, cores.next().unwrap_or(first)))
+/// The cores that this process may use.
+pub struct Cores {
+    all: CpuSet,
+    pub first: usize,
+    /// Another one, or where there is only one, the same.
+    pub second: usize,
+}
+
+impl Cores {
+    pub fn of_this_process() -> Outcome<Self> {
+        let all = sched_getaffinity(None)?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
+        let first = cores.next().ok_or("this process may use no core")?;
+        Ok(Self { all, first, second: cores.next().unwrap_or(first) })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.all.count()
+    }
+
+    /// Lets this thread, and all that it starts from now on, run on any of them again.
+    pub fn unpin(&self) -> Outcome<()> {
+        Ok(sched_setaffinity(None, &self.all)?)
+    }
 }
 
 /// Keeps this thread, and all that it starts from now on, on one core.

@@ -1,45 +1,43 @@
-//! The Envoy that is measured: one worker, a listener for every variant, and one more that tells what would have reached the service.
+//! The Envoy that is measured.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::benches::{BASELINE, Bench};
-use crate::tokens::{Algorithm, Keys, SECRET};
+use crate::bootstrap::Setup;
 
 /// How long Envoy may take to start: it compiles the filter twice for every variant.
 const START: Duration = Duration::from_secs(120);
-/// Where the variants are, from the top of the repository, where this runs.
-const VARIANTS: &str = "bench/variants";
-
-/// What Envoy's configuration is made of.
-pub struct Config<'a> {
-    pub benches: &'a [Bench],
-    pub service: SocketAddr,
-    pub keys: &'a Keys,
-}
+/// How often a start is looked at. It is the precision of its time, too.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A running Envoy. It is ended when it is dropped.
 pub struct Envoy {
     child: Child,
     folder: PathBuf,
     listeners: BTreeMap<String, SocketAddr>,
+    /// How long it took from its start until it was live.
+    pub started_in: Duration,
 }
 
 impl Envoy {
-    pub fn start(program: &Path, config: &Config<'_>) -> Outcome<Self> {
-        let folder = std::env::temp_dir().join(format!("tenancy-bench-{}", std::process::id()));
+    /// Starts it; `program` is Envoy, or what runs it.
+    pub async fn start(mut program: Command, setup: &Setup<'_>) -> Outcome<Self> {
+        let folder = scratch("envoy");
         std::fs::create_dir_all(&folder)?;
         let (file, admin_file) = (folder.join("envoy.yaml"), folder.join("admin"));
-        std::fs::write(&file, config.yaml()?)?;
+        std::fs::write(&file, setup.yaml()?)?;
         let log = File::create(folder.join("envoy.log"))?;
-        let child = Command::new(program)
-            .args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning", "--config-path"])
+        let begun = Instant::now();
+        let child = program
+            .arg("--concurrency")
+            .arg(setup.workers.to_string())
+            .args(["--use-dynamic-base-id", "--log-level", "warning", "--config-path"])
             .arg(&file)
             .arg("--admin-address-path")
             .arg(&admin_file)
@@ -48,8 +46,8 @@ impl Envoy {
             .stderr(log)
             .spawn()?;
         // From here on it is ended, whatever comes.
-        let mut envoy = Self { child, folder, listeners: BTreeMap::new() };
-        let deadline = Instant::now() + START;
+        let mut envoy = Self { child, folder, listeners: BTreeMap::new(), started_in: Duration::ZERO };
+        let deadline = begun + START;
         loop {
             if let Some(status) = envoy.child.try_wait()? {
                 return Err(format!("Envoy ended with {status}\n{}", envoy.log()).into());
@@ -58,6 +56,7 @@ impl Envoy {
             if let Some(admin) = admin
                 && admin_get(admin, "/ready").contains("LIVE")
             {
+                envoy.started_in = begun.elapsed();
                 envoy.listeners = listeners(&admin_get(admin, "/listeners"));
                 if !envoy.listeners.is_empty() {
                     return Ok(envoy);
@@ -66,7 +65,7 @@ impl Envoy {
             if Instant::now() > deadline {
                 return Err(format!("Envoy isn't ready after {START:?}\n{}", envoy.log()).into());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -81,8 +80,13 @@ impl Envoy {
         Ok(address.ok_or_else(|| format!("Envoy has no listener {name}"))?)
     }
 
+    /// A fault, and what Envoy wrote.
+    pub fn with_log(&self, fault: &dyn std::error::Error) -> Box<dyn std::error::Error> {
+        format!("{fault}\n{}", self.log()).into()
+    }
+
     /// The last of what Envoy wrote.
-    pub fn log(&self) -> String {
+    fn log(&self) -> String {
         let text = std::fs::read_to_string(self.folder.join("envoy.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
@@ -97,146 +101,9 @@ impl Drop for Envoy {
     }
 }
 
-/// The name of the listener that has a variant's filters and tells what they did to the request.
-pub fn telling(variant: &str) -> String {
-    format!("{variant}.telling")
-}
-
-impl Config<'_> {
-    fn yaml(&self) -> Outcome<String> {
-        let variants: BTreeSet<String> = self.benches.iter().flat_map(Bench::listeners).collect();
-        let mut yaml = String::from("admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n");
-        yaml.push_str("static_resources:\n  clusters:\n");
-        push_indented(&mut yaml, 2, &directory(self.service));
-        yaml.push_str("  listeners:\n");
-        for variant in &variants {
-            let connection_manager = self.connection_manager(variant)?;
-            push_indented(&mut yaml, 2, &listener(variant, &connection_manager));
-            push_indented(&mut yaml, 2, &listener(&telling(variant), &(connection_manager + &echoes())));
-        }
-        Ok(yaml)
-    }
-
-    /// The variant's filters and routes, as its file has them.
-    fn connection_manager(&self, variant: &str) -> Outcome<String> {
-        let mut text = if variant == BASELINE {
-            format!("http_filters:\n{ROUTER}")
-        } else {
-            let path = format!("{VARIANTS}/{variant}.yaml");
-            let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-            if variant.ends_with(".tenancy") { tenancy(variant, &text) } else { text }
-        };
-        let tenants: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(format!("{VARIANTS}/tenants.json"))?)?;
-        text = text.replace("@TENANTS@", &tenants.to_string());
-        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::HS256, Algorithm::EdDSA] {
-            let key_set = self.keys.key_set(algorithm).to_string();
-            text = text.replace(&format!("@{}_JWKS@", algorithm.name()), &key_set);
-        }
-        if !text.contains("\nroute_config:\n") {
-            text.push_str(ROUTES);
-        }
-        Ok(text)
-    }
-}
-
-const ROUTER: &str = r#"- name: envoy.filters.http.router
-  typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
-"#;
-
-/// Last in a connection manager, because what is told of the request comes behind it.
-const ROUTES: &str = r#"route_config:
-  virtual_hosts:
-  - name: all
-    domains: ["*"]
-    routes:
-    - match: {prefix: /}
-      direct_response: {status: 200}
-"#;
-
-/// The filter with that configuration, as the README shows it.
-fn tenancy(variant: &str, configuration: &str) -> String {
-    let mut text = format!(
-        r#"http_filters:
-- name: tenancy
-  typed_config:
-    "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
-    config:
-      failure_policy: FAIL_RELOAD
-      vm_config:
-        vm_id: {variant}
-        runtime: envoy.wasm.runtime.v8
-        code: {{local: {{filename: dist/tenancy.wasm}}}}
-        environment_variables: {{key_values: {{BENCH_SECRET: "{SECRET}"}}}}
-      configuration:
-        "@type": type.googleapis.com/google.protobuf.Struct
-        value:
-"#
-    );
-    push_indented(&mut text, 10, configuration);
-    text.push_str(ROUTER);
-    text
-}
-
-fn listener(name: &str, connection_manager: &str) -> String {
-    let mut text = format!(
-        r#"- name: {name}
-  address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
-  filter_chains:
-  - filters:
-    - name: envoy.filters.network.http_connection_manager
-      typed_config:
-        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-        stat_prefix: {name}
-        normalize_path: true
-        request_timeout: 60s
-        stream_idle_timeout: 60s
-"#
-    );
-    push_indented(&mut text, 8, connection_manager);
-    text
-}
-
-fn directory(at: SocketAddr) -> String {
-    format!(
-        r#"- name: directory
-  connect_timeout: 1s
-  typed_extension_protocol_options:
-    envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-      "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-      explicit_http_config: {{http2_protocol_options: {{}}}}
-  load_assignment:
-    cluster_name: directory
-    endpoints:
-    - lb_endpoints:
-      - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}
-"#,
-        at.ip(),
-        at.port()
-    )
-}
-
-/// Headers of the response that repeat those of the request as the route saw them.
-fn echoes() -> String {
-    let mut text = String::from("  response_headers_to_add:\n");
-    for name in ["x-tenant-id", "x-tenant-plan", "x-tenant-isolation", "x-forwarded-prefix", ":path"] {
-        let told = told(name);
-        text.push_str(&format!("  - header: {{key: {told}, value: \"%REQ({name})%\"}}\n"));
-    }
-    text
-}
-
-/// The response's header that repeats a request's.
-pub fn told(name: &str) -> String {
-    format!("told-{}", name.trim_start_matches(':'))
-}
-
-fn push_indented(text: &mut String, by: usize, lines: &str) {
-    for line in lines.lines() {
-        text.push_str(&" ".repeat(by));
-        text.push_str(line);
-        text.push('\n');
-    }
+/// A folder that no other run has, under the system's own for what is temporary.
+pub fn scratch(purpose: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("tenancy-bench-{purpose}-{}", std::process::id()))
 }
 
 fn listeners(text: &str) -> BTreeMap<String, SocketAddr> {

@@ -17,7 +17,7 @@ const CONNECTIONS: usize = 4;
 /// How many requests each of them has under way.
 const STREAMS: usize = 4;
 /// How long a slice may take, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer, whole.
 #[derive(Debug)]
@@ -25,6 +25,16 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Fails where it has another status.
+    pub fn expect(&self, status: u16) -> Result<(), String> {
+        if self.status == status {
+            return Ok(());
+        }
+        Err(format!("{status} was expected, and {} came: {}", self.status, String::from_utf8_lossy(&self.body)))
+    }
 }
 
 /// Open connections to one listener.
@@ -35,8 +45,13 @@ pub struct Connections {
 
 impl Connections {
     pub async fn open(to: SocketAddr) -> Outcome<Self> {
+        Self::some(to, CONNECTIONS).await
+    }
+
+    /// So many of them.
+    pub async fn some(to: SocketAddr, count: usize) -> Outcome<Self> {
         let mut connections = Self { senders: Vec::new(), drivers: Vec::new() };
-        for _ in 0..CONNECTIONS {
+        for _ in 0..count {
             let stream = timeout(PATIENCE, TcpStream::connect(to)).await??;
             stream.set_nodelay(true)?;
             let (sender, connection) = timeout(PATIENCE, h2::client::handshake(stream)).await??;
@@ -49,9 +64,9 @@ impl Connections {
         Ok(connections)
     }
 
-    /// Sends them all, and waits until each is answered with that status.
-    pub async fn send(&self, requests: Vec<Request<()>>, status: u16) -> Outcome<()> {
-        let lanes = CONNECTIONS * STREAMS;
+    /// Sends them all, and waits until each is answered, with that status where it matters.
+    pub async fn send(&self, requests: Vec<Request<()>>, status: Option<u16>) -> Outcome<()> {
+        let lanes = self.senders.len() * STREAMS;
         let mut shares: Vec<Vec<Request<()>>> = Vec::new();
         shares.resize_with(lanes, Vec::new);
         for (share, request) in (0..lanes).cycle().zip(requests) {
@@ -59,15 +74,14 @@ impl Connections {
                 share.push(request);
             }
         }
-        let mut under_way = JoinSet::new();
+        let mut under_way: JoinSet<Result<(), String>> = JoinSet::new();
         for (share, sender) in shares.into_iter().zip(self.senders.iter().cycle()) {
             let sender = sender.clone();
             under_way.spawn(async move {
                 for request in share {
                     let answer = ask(sender.clone(), request).await.map_err(|error| error.to_string())?;
-                    if answer.status != status {
-                        let body = String::from_utf8_lossy(&answer.body).into_owned();
-                        return Err(format!("{status} was expected, and {} came: {body}", answer.status));
+                    if let Some(status) = status {
+                        answer.expect(status)?;
                     }
                 }
                 Ok(())
@@ -92,6 +106,19 @@ impl Connections {
         let sender = self.senders.first().ok_or("there is no connection")?;
         Ok(timeout(PATIENCE, ask(sender.clone(), request)).await??)
     }
+
+    /// Sends one after the other over the first connection, each once the one before is answered with that status.
+    pub async fn in_turn(&self, requests: Vec<Request<()>>, status: u16) -> Outcome<()> {
+        for request in requests {
+            self.one(request).await?.expect(status)?;
+        }
+        Ok(())
+    }
+
+    /// The connections, for whoever has an order of its own.
+    pub fn senders(&self) -> &[SendRequest<Bytes>] {
+        &self.senders
+    }
 }
 
 impl Drop for Connections {
@@ -102,7 +129,8 @@ impl Drop for Connections {
     }
 }
 
-async fn ask(sender: SendRequest<Bytes>, request: Request<()>) -> Result<Answer, h2::Error> {
+/// Sends a request, and reads its answer to the end.
+pub async fn ask(sender: SendRequest<Bytes>, request: Request<()>) -> Result<Answer, h2::Error> {
     let (response, _) = sender.ready().await?.send_request(request, true)?;
     let (head, mut stream) = response.await?.into_parts();
     let mut body = Vec::new();

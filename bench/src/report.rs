@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::benches::{Bench, Goal};
+use crate::footprint::{self, Footprint};
+use crate::latency::{self, Latencies};
 use crate::statistics::Sample;
 
 /// One bench's result.
@@ -65,14 +67,14 @@ impl Row {
     }
 }
 
-/// All of it in Markdown.
-pub fn table(rows: &[Row]) -> String {
+/// The ratios in Markdown, with what they are made of.
+fn table(rows: &[Row]) -> String {
     let mut text = String::from(
         "| bench | what | against | filter, µs (quartiles) | peer, µs (quartiles) | ratio | goal | met |\n",
     );
     text.push_str("|---|---|---|---|---|---|---|---|\n");
     for row in rows {
-        let costs = format!("{} | {} | {}", row.against, shown(&row.ours), shown(&row.peer));
+        let costs = format!("{} | {} | {}", row.against, row.ours.shown(1), row.peer.shown(1));
         text.push_str(&format!("| `{}` | {} | {costs} | {} |\n", row.name, row.title, verdict(row)));
     }
     let none = rows.iter().map(|row| row.none.median);
@@ -84,7 +86,7 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 /// What holds on other machines too, in Markdown for the manual.
-pub fn ratios(rows: &[Row]) -> String {
+fn ratios(rows: &[Row]) -> String {
     let mut text = String::from("| bench | what | against | ratio | goal | met |\n|---|---|---|---|---|---|\n");
     for row in rows {
         text.push_str(&format!("| `{}` | {} | {} | {} |\n", row.name, row.title, row.against, verdict(row)));
@@ -102,27 +104,65 @@ fn verdict(row: &Row) -> String {
     format!("{value:.2} ± {error:.2}{unit} | ≤ {goal:.2}{unit} | {}", row.met().word())
 }
 
-fn shown(sample: &Sample) -> String {
-    format!("{:.1} ({:.1}–{:.1})", sample.median, sample.lower, sample.upper)
+/// The same for programs.
+fn json(row: &Row) -> Value {
+    let (value, error) = row.reached();
+    let (kind, goal) = match row.goal {
+        Goal::Times(goal) => ("ratio", goal),
+        Goal::More(goal) => ("difference", goal),
+    };
+    json!({
+        "bench": row.name, "title": row.title, "against": row.against,
+        "microseconds": {
+            "none": row.none.json(), "filterAboveNone": row.ours.json(), "peerAboveNone": row.peer.json(),
+        },
+        "kind": kind, "value": value, "standardError": error, "goal": goal, "met": row.met().word(),
+    })
 }
 
-/// The same for programs.
-pub fn json(rows: &[Row], rounds: u32, seed: u64) -> String {
-    let sample = |sample: &Sample| json!({"median": sample.median, "lowerQuartile": sample.lower, "upperQuartile": sample.upper, "standardError": sample.error});
-    let row = |row: &Row| {
-        let (value, error) = row.reached();
-        let (kind, goal) = match row.goal {
-            Goal::Times(goal) => ("ratio", goal),
-            Goal::More(goal) => ("difference", goal),
-        };
-        json!({
-            "bench": row.name, "title": row.title, "against": row.against,
-            "microseconds": {"none": sample(&row.none), "filterAboveNone": sample(&row.ours), "peerAboveNone": sample(&row.peer)},
-            "kind": kind, "value": value, "standardError": error, "goal": goal, "met": row.met().word(),
-        })
-    };
-    let all = json!({"rounds": rounds, "seed": seed, "benches": rows.iter().map(row).collect::<Vec<Value>>()});
-    format!("{all:#}\n")
+/// Everything that a run has measured.
+#[derive(Default)]
+pub struct Results {
+    pub seed: u64,
+    /// The rounds of the ratios.
+    pub rounds: u32,
+    /// The ratios.
+    pub rows: Vec<Row>,
+    pub latency: Option<Latencies>,
+    pub footprint: Option<Footprint>,
+}
+
+impl Results {
+    /// All of it in Markdown.
+    pub fn table(&self) -> String {
+        self.sections(table)
+    }
+
+    /// In Markdown for the manual: of the ratios what holds on other machines too.
+    pub fn manual(&self) -> String {
+        self.sections(ratios)
+    }
+
+    fn sections(&self, ratios: fn(&[Row]) -> String) -> String {
+        let ratios = (!self.rows.is_empty()).then(|| ratios(&self.rows));
+        let (latency, footprint) = (self.latency.as_ref(), self.footprint.as_ref());
+        let sections = [ratios, latency.map(Latencies::markdown), footprint.map(Footprint::markdown)];
+        sections.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    /// All of it for programs.
+    pub fn json(&self) -> String {
+        let mut all = json!({"seed": self.seed});
+        let benches = self.rows.iter().map(json).collect::<Vec<Value>>();
+        let ratios = (!benches.is_empty()).then(|| [("rounds", json!(self.rounds)), ("benches", json!(benches))]);
+        let latency = self.latency.as_ref().map(|latency| (latency::NAME, latency.json()));
+        let footprint = self.footprint.as_ref().map(|footprint| (footprint::NAME, footprint.json()));
+        if let Some(all) = all.as_object_mut() {
+            let sections = ratios.into_iter().flatten().chain(latency).chain(footprint);
+            all.extend(sections.map(|(name, section)| (name.to_owned(), section)));
+        }
+        format!("{all:#}\n")
+    }
 }
 
 #[cfg(test)]

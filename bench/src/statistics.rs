@@ -1,6 +1,8 @@
 //! Medians and their spread.
 
-/// What many rounds say of one quantity, in microseconds per request.
+use serde_json::{Value, json};
+
+/// What many rounds say of one quantity.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     /// Half of the rounds have less.
@@ -16,10 +18,8 @@ pub struct Sample {
 impl Sample {
     /// Of the rounds as they are.
     pub fn of(rounds: &[f64]) -> Self {
-        let mut sorted = rounds.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let [lower, median, upper] = [0.25, 0.5, 0.75].map(|share| quantile(&sorted, share));
-        let count = f64::from(u32::try_from(sorted.len()).unwrap_or(u32::MAX)).max(1.0);
+        let [lower, median, upper] = quantiles(rounds, [0.25, 0.5, 0.75]);
+        let count = f64::from(u32::try_from(rounds.len()).unwrap_or(u32::MAX)).max(1.0);
         // Between its quartiles a normal spread has 1.349 standard deviations, and a median errs by 1.2533 of them over √n.
         let error = 1.2533 * (upper - lower) / 1.349 / count.sqrt();
         Self { median, lower, upper, error }
@@ -37,6 +37,25 @@ impl Sample {
         let relative = (self.error / self.median).hypot(to.error / to.median);
         (ratio, (ratio * relative).abs())
     }
+
+    /// The median and its quartiles, for people.
+    pub fn shown(&self, decimals: usize) -> String {
+        format!("{:.decimals$} ({:.decimals$}–{:.decimals$})", self.median, self.lower, self.upper)
+    }
+
+    /// All of it, for programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "median": self.median, "lowerQuartile": self.lower, "upperQuartile": self.upper, "standardError": self.error,
+        })
+    }
+}
+
+/// The values below which those shares lie.
+pub fn quantiles<const N: usize>(values: &[f64], shares: [f64; N]) -> [f64; N] {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    shares.map(|share| quantile(&sorted, share))
 }
 
 /// The value below which that share lies, between the two nearest.
