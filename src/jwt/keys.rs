@@ -3,13 +3,12 @@
 use std::fmt;
 use std::rc::Rc;
 
-use jwt_simple::prelude::{
-    ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey, Ed25519PublicKey,
-    EdDSAPublicKeyLike, RS256PublicKey, RSAPublicKeyLike,
-};
+use jwt_simple::prelude::{Ed25519PublicKey, EdDSAPublicKeyLike, RS256PublicKey, RSAPublicKeyLike};
+use p256::elliptic_curve::point::AffineCoordinates;
 use serde_json::{Map, Value};
 
 use super::compact::base64url;
+use super::der;
 use crate::config::reader::quote;
 use crate::config::{Algorithm, json};
 use crate::jwt::signature::Material;
@@ -97,27 +96,35 @@ fn rsa(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
     }
     let key = RS256PublicKey::from_components(&n, &e)
         .map_err(|_| "is no RSA key of 2048 to 4096 bits with the exponent 65537 (AQAB)")?;
-    let der = key.to_der().map_err(|_| "can't be written as DER")?;
+    let der = der::rsa_key(&n, &e).ok_or("can't be written as DER")?;
     Ok((Material::rsa(key.public_key().as_ref())?, der))
 }
 
 fn elliptic(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
     let curve = text(jwk, "crv")?.ok_or("has no crv")?;
-    let point = [vec![4], bytes(jwk, "x")?, bytes(jwk, "y")?].concat();
-    let no_point = || format!("has x and y that are no point of {curve}");
-    match curve {
+    let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
+    let (material, oid) = match curve {
         "P-256" => {
-            let key = ES256PublicKey::from_bytes(&point).map_err(|_| no_point())?;
-            let der = key.to_der().map_err(|_| no_point())?;
-            Ok((Material::P256(*key.public_key().as_ref()), der))
+            let key = point(&x, &y).and_then(|point| p256::ecdsa::VerifyingKey::from_affine(point).ok());
+            (key.map(Material::P256), der::P256)
         }
         "P-384" => {
-            let key = ES384PublicKey::from_bytes(&point).map_err(|_| no_point())?;
-            let der = key.to_der().map_err(|_| no_point())?;
-            Ok((Material::P384(*key.public_key().as_ref()), der))
+            let key = point(&x, &y).and_then(|point| p384::ecdsa::VerifyingKey::from_affine(point).ok());
+            (key.map(Material::P384), der::P384)
         }
-        other => Err(format!("has the crv {}, expected P-256 or P-384", quote(other))),
-    }
+        other => return Err(format!("has the crv {}, expected P-256 or P-384", quote(other))),
+    };
+    let no_point = || format!("has x and y that are no point of {curve}");
+    Ok((material.ok_or_else(no_point)?, der::elliptic_key(oid, &x, &y).ok_or_else(no_point)?))
+}
+
+/// The point that has these coordinates. jwt-simple reads compressed points too, which no JWK has, and for which a square
+/// root of each field would be built in.
+fn point<P: AffineCoordinates>(x: &[u8], y: &[u8]) -> Option<P>
+where
+    P::FieldRepr: for<'b> TryFrom<&'b [u8]>,
+{
+    P::from_coordinates(&x.try_into().ok()?, &y.try_into().ok()?).into_option()
 }
 
 fn edwards(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
