@@ -3,8 +3,9 @@
 use std::fmt;
 use std::rc::Rc;
 
-use jwt_simple::prelude::{Ed25519PublicKey, EdDSAPublicKeyLike, RS256PublicKey, RSAPublicKeyLike};
+use jwt_simple::prelude::{Ed25519PublicKey, EdDSAPublicKeyLike};
 use p256::elliptic_curve::point::AffineCoordinates;
+use rsa::BoxedUint;
 use serde_json::{Map, Value};
 
 use super::compact::base64url;
@@ -86,18 +87,20 @@ impl Key {
     }
 }
 
+/// It takes what jwt-simple takes. That has a second arithmetic of large numbers for it, besides the one of the curves.
 fn rsa(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
     let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
-    let significant = n.iter().skip_while(|b| **b == 0);
-    // A number of 2048 bits has its first bit set in 256 bytes.
-    let (length, first) = (significant.clone().count(), significant.clone().next());
-    if length < 256 || (length == 256 && first.is_some_and(|first| *first < 0x80)) {
+    let number = BoxedUint::from_be_slice_vartime(&n);
+    if number.bit_width_vartime() < 2048 {
         return Err("has fewer than 2048 bits".to_owned());
     }
-    let key = RS256PublicKey::from_components(&n, &e)
-        .map_err(|_| "is no RSA key of 2048 to 4096 bits with the exponent 65537 (AQAB)")?;
+    let exponent = BoxedUint::from_be_slice_vartime(&e);
+    let key = Some(exponent)
+        .filter(|exponent| *exponent == BoxedUint::from(65_537_u64))
+        .and_then(|exponent| rsa::PublicKey::new_with_size_limits(number, exponent, 2048..=4096).ok())
+        .ok_or("is no RSA key of 2048 to 4096 bits with the exponent 65537 (AQAB)")?;
     let der = der::rsa_key(&n, &e).ok_or("can't be written as DER")?;
-    Ok((Material::rsa(key.public_key().as_ref())?, der))
+    Ok((Material::rsa(key), der))
 }
 
 fn elliptic(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
