@@ -55,8 +55,7 @@ fn value(tag: u8, content: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use jwt_simple::prelude::{
-        ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ECDSAP384KeyPairLike, ECDSAP384PublicKeyLike, ES256KeyPair,
-        ES384KeyPair, RS256PublicKey, RSAPublicKeyLike,
+        ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256KeyPair, ES384KeyPair, RS256PublicKey,
     };
 
     use super::*;
