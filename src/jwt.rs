@@ -10,6 +10,7 @@
 
 mod claims;
 mod compact;
+mod der;
 mod envoy;
 mod keys;
 mod memory;

@@ -77,11 +77,20 @@ choose() {
 verb=$1
 shift
 which=$(choose)
-# A directory of its own: RUSTFLAGS and another compiler would make native builds start again.
+# A directory of its own: flags and another compiler would make native builds start again.
 export CARGO_TARGET_DIR="$ROOT/target/wasm"
+# A panic's message tells where it happened: without this machine's folder, which is longer than the rest.
+flags=("--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/=")
+# encoded FLAG… joins them as cargo wants them, so that a folder may have a space in its name.
+encoded() {
+  local IFS=$'\x1f'
+  printf '%s' "$*"
+}
 case $which in
 rustup)
   [ "$verb" != version ] || exec rustc --version
+  CARGO_ENCODED_RUSTFLAGS=$(encoded "${flags[@]}")
+  export CARGO_ENCODED_RUSTFLAGS
   exec cargo "$verb" --target "$target" "$@"
   ;;
 debian)
@@ -89,7 +98,8 @@ debian)
   [ "$verb" != clippy ] || install_packages "Debian's clippy" rust-web-clippy
   # Debian's std is not prebuilt for this target, and building it is a nightly feature of cargo.
   export RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc PATH="/usr/bin:$PATH"
-  export RUSTFLAGS="-L native=/usr/lib/wasm32-wasi -C link-self-contained=no"
+  CARGO_ENCODED_RUSTFLAGS=$(encoded "${flags[@]}" -Lnative=/usr/lib/wasm32-wasi -Clink-self-contained=no)
+  export CARGO_ENCODED_RUSTFLAGS
   exec /usr/bin/cargo "$verb" --target "$target" -Zbuild-std=std,panic_abort "$@"
   ;;
 esac

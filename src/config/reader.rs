@@ -80,6 +80,7 @@ impl<'a> Node<'a> {
     }
 
     /// The value under a key of this object.
+    #[inline(never)]
     pub fn child(&self, key: &str, value: &'a Value) -> Node<'a> {
         Node { value, path: self.path_of(key) }
     }
@@ -90,15 +91,18 @@ impl<'a> Node<'a> {
     }
 
     /// Notes that this value is wrong.
+    #[inline(never)]
     pub fn fault(&self, faults: &mut Faults, message: impl Into<String>) {
         faults.note(self.path.clone(), message.into());
     }
 
     /// Notes that this value has another type than the `expected` one.
+    #[inline(never)]
     pub fn wrong_type(&self, faults: &mut Faults, expected: &str) {
         self.fault(faults, format!("expected {expected}, found {}", describe(self.value)));
     }
 
+    #[inline(never)]
     fn path_of(&self, key: &str) -> String {
         // A key that a dotted path can't show as it is, such as a header's name with a dot, stands in brackets.
         let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
@@ -149,6 +153,7 @@ pub struct Section<'a, 'f> {
 
 impl<'a, 'f> Section<'a, 'f> {
     /// Opens an object, or notes that it isn't one.
+    #[inline(never)]
     pub fn open(node: &Node<'a>, faults: &'f mut Faults) -> Option<Self> {
         match node.value {
             Value::Object(map) => Some(Self { node: node.clone(), map, faults }),
@@ -160,40 +165,51 @@ impl<'a, 'f> Section<'a, 'f> {
     }
 
     /// Whether the key is there, whatever its value.
+    #[inline(never)]
     pub fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
 
     /// A key that may be left out: `None` for a fault, `Some(None)` where it was left out.
+    #[inline(never)]
     pub fn optional<T: Setting>(&mut self, key: &str) -> Option<Option<T>> {
-        match self.map.get(key) {
+        match self.entry(key) {
             None => Some(None),
-            Some(value) => T::read(&self.node.child(key, value), self.faults).map(Some),
+            Some(node) => T::read(&node, self.faults).map(Some),
         }
     }
 
     /// A key that must be there.
+    #[inline(never)]
     pub fn required<T: Setting>(&mut self, key: &str) -> Option<T> {
-        match self.map.get(key) {
+        match self.entry(key) {
             None => {
                 self.fault(key, "is missing");
                 None
             }
-            Some(value) => T::read(&self.node.child(key, value), self.faults),
+            Some(node) => T::read(&node, self.faults),
         }
     }
 
+    #[inline(never)]
+    fn entry(&self, key: &str) -> Option<Node<'a>> {
+        self.map.get(key).map(|value| self.node.child(key, value))
+    }
+
     /// Notes that the value under a key is wrong, or is missing.
+    #[inline(never)]
     pub fn fault(&mut self, key: &str, message: impl Into<String>) {
         self.faults.note(self.node.path_of(key), message.into());
     }
 
     /// Notes that the object is wrong as a whole.
+    #[inline(never)]
     pub fn fault_here(&mut self, message: impl Into<String>) {
         self.node.fault(self.faults, message);
     }
 
     /// Notes every key that is neither known nor announced for later.
+    #[inline(never)]
     pub fn close(self, known: &[&str], later: &[(&str, &str)]) {
         for key in self.map.keys().map(String::as_str).filter(|key| !known.contains(key)) {
             let message = match later.iter().find(|(name, _)| *name == key) {
@@ -257,6 +273,7 @@ macro_rules! settings {
         }
 
         impl $crate::config::reader::Setting for $name {
+            #[inline(never)]
             fn read(
                 node: &$crate::config::reader::Node<'_>,
                 faults: &mut $crate::config::reader::Faults,
@@ -331,6 +348,7 @@ macro_rules! choice {
         }
 
         impl $crate::config::reader::Setting for $name {
+            #[inline(never)]
             fn read(
                 node: &$crate::config::reader::Node<'_>,
                 faults: &mut $crate::config::reader::Faults,
@@ -366,6 +384,7 @@ pub fn described(mut schema: Value, doc: &str) -> Value {
 }
 
 impl Setting for bool {
+    #[inline(never)]
     fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
         let value = node.value.as_bool();
         if value.is_none() {
@@ -384,6 +403,7 @@ impl Setting for bool {
 pub struct Whole<const MIN: u64, const MAX: u64>(pub u64);
 
 impl<const MIN: u64, const MAX: u64> Setting for Whole<MIN, MAX> {
+    #[inline(never)]
     fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
         let whole = node.value.as_u64().or_else(|| node.value.as_f64().and_then(exact_u64));
         match whole {
@@ -408,6 +428,7 @@ pub fn exact_u64(number: f64) -> Option<u64> {
 }
 
 impl Setting for String {
+    #[inline(never)]
     fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
         match node.value.as_str() {
             Some("") => node.fault(faults, "must not be empty"),
@@ -423,6 +444,7 @@ impl Setting for String {
 }
 
 impl<T: Setting> Setting for Vec<T> {
+    #[inline(never)]
     fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
         let Some(list) = node.value.as_array() else {
             node.wrong_type(faults, "a list");
@@ -441,6 +463,7 @@ impl<T: Setting> Setting for Vec<T> {
 pub struct OneOrMany<T>(pub Vec<T>);
 
 impl<T: Setting> Setting for OneOrMany<T> {
+    #[inline(never)]
     fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
         match node.value {
             Value::Array(list) if list.is_empty() => {

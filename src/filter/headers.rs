@@ -69,7 +69,7 @@ fn names(config: &Config, warning: &str) -> Vec<HeaderName> {
     if config.quotas.0.iter().any(|quota| !quota.warn_at_percent.is_empty()) {
         owned.extend(HeaderName::parse(warning));
     }
-    owned.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    owned.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     owned.dedup();
     owned
 }

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::rc::Rc;
 
-use jwt_simple::prelude::{
-    ECDSAP256PublicKeyLike, ECDSAP384PublicKeyLike, ES256PublicKey, ES384PublicKey, Ed25519PublicKey, RS256PublicKey,
-    RSAPublicKeyLike,
-};
+use p256::elliptic_curve::point::AffineCoordinates;
+use rsa::BoxedUint;
 use serde_json::{Map, Value};
 
 use super::compact::base64url;
+use super::der;
 use crate::config::reader::quote;
 use crate::config::{Algorithm, json};
 use crate::jwt::signature::Material;
@@ -87,49 +86,60 @@ impl Key {
     }
 }
 
+/// It takes what jwt-simple takes. That has a second arithmetic of large numbers for it, besides the one of the curves.
 fn rsa(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
     let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
-    let significant = n.iter().skip_while(|b| **b == 0);
-    // A number of 2048 bits has its first bit set in 256 bytes.
-    let (length, first) = (significant.clone().count(), significant.clone().next());
-    if length < 256 || (length == 256 && first.is_some_and(|first| *first < 0x80)) {
+    let number = BoxedUint::from_be_slice_vartime(&n);
+    if number.bit_width_vartime() < 2048 {
         return Err("has fewer than 2048 bits".to_owned());
     }
-    let key = RS256PublicKey::from_components(&n, &e)
-        .map_err(|_| "is no RSA key of 2048 to 4096 bits with the exponent 65537 (AQAB)")?;
-    let der = key.to_der().map_err(|_| "can't be written as DER")?;
-    Ok((Material::rsa(key.public_key().as_ref())?, der))
+    let exponent = BoxedUint::from_be_slice_vartime(&e);
+    let key = Some(exponent)
+        .filter(|exponent| *exponent == BoxedUint::from(65_537_u64))
+        .and_then(|exponent| rsa::PublicKey::new_with_size_limits(number, exponent, 2048..=4096).ok())
+        .ok_or("is no RSA key of 2048 to 4096 bits with the exponent 65537 (AQAB)")?;
+    let der = der::rsa_key(&n, &e).ok_or("can't be written as DER")?;
+    Ok((Material::rsa(key), der))
 }
 
 fn elliptic(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
     let curve = text(jwk, "crv")?.ok_or("has no crv")?;
-    let point = [vec![4], bytes(jwk, "x")?, bytes(jwk, "y")?].concat();
-    let no_point = || format!("has x and y that are no point of {curve}");
-    match curve {
+    let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
+    let (material, oid) = match curve {
         "P-256" => {
-            let key = ES256PublicKey::from_bytes(&point).map_err(|_| no_point())?;
-            let der = key.to_der().map_err(|_| no_point())?;
-            Ok((Material::P256(*key.public_key().as_ref()), der))
+            let key = point(&x, &y).and_then(|point| p256::ecdsa::VerifyingKey::from_affine(point).ok());
+            (key.map(Material::P256), der::P256)
         }
         "P-384" => {
-            let key = ES384PublicKey::from_bytes(&point).map_err(|_| no_point())?;
-            let der = key.to_der().map_err(|_| no_point())?;
-            Ok((Material::P384(*key.public_key().as_ref()), der))
+            let key = point(&x, &y).and_then(|point| p384::ecdsa::VerifyingKey::from_affine(point).ok());
+            (key.map(Material::P384), der::P384)
         }
-        other => Err(format!("has the crv {}, expected P-256 or P-384", quote(other))),
-    }
+        other => return Err(format!("has the crv {}, expected P-256 or P-384", quote(other))),
+    };
+    let no_point = || format!("has x and y that are no point of {curve}");
+    Ok((material.ok_or_else(no_point)?, der::elliptic_key(oid, &x, &y).ok_or_else(no_point)?))
+}
+
+/// The point that has these coordinates. jwt-simple reads compressed points too, which no JWK has, and for which a square
+/// root of each field would be built in.
+fn point<P: AffineCoordinates>(x: &[u8], y: &[u8]) -> Option<P>
+where
+    P::FieldRepr: for<'b> TryFrom<&'b [u8]>,
+{
+    P::from_coordinates(&x.try_into().ok()?, &y.try_into().ok()?).into_option()
 }
 
 fn edwards(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
     match text(jwk, "crv")?.ok_or("has no crv")? {
         "Ed25519" => {
             let x = bytes(jwk, "x")?;
-            // jwt-simple refuses points of small order, whose signatures anybody can make.
-            let der = Ed25519PublicKey::from_bytes(&x).map(|key| key.to_der()).ok();
-            let key = ed25519_dalek::VerifyingKey::try_from(x.as_slice()).ok();
-            der.zip(key)
-                .map(|(der, key)| (Material::Ed25519(Box::new(key)), der))
-                .ok_or_else(|| "has an x that is no Ed25519 key".to_owned())
+            // Anybody can sign for a point of small order.
+            let key = ed25519_dalek::VerifyingKey::try_from(x.as_slice())
+                .ok()
+                .filter(|key| !key.is_weak())
+                .ok_or("has an x that is no Ed25519 key")?;
+            let der = der::edwards_key(&x).ok_or("can't be written as DER")?;
+            Ok((Material::Ed25519(Box::new(key)), der))
         }
         other => Err(format!("has the crv {}, expected Ed25519", quote(other))),
     }
