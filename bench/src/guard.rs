@@ -179,10 +179,10 @@ mod tests {
         let accepted = of(&[("quota", 10_000.0)]);
         for (now, fault) in [
             (10_000.0, None),
-            (10_199.0, None),
-            (9_801.0, None),
-            (10_400.0, Some("  quota: 10400 instead of 10000, 4.0 % dearer, where 2 % are tolerated")),
-            (9_500.0, Some("  quota: 9500 instead of 10000, 5.0 % cheaper, where 2 % are tolerated")),
+            (10_299.0, None),
+            (9_701.0, None),
+            (10_400.0, Some("  quota: 10400 instead of 10000, 4.0 % dearer, where 3 % are tolerated")),
+            (9_500.0, Some("  quota: 9500 instead of 10000, 5.0 % cheaper, where 3 % are tolerated")),
         ] {
             assert_eq!(faults(&of(&[("quota", now)]), &accepted).first().map(String::as_str), fault, "{now}");
         }
