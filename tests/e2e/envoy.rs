@@ -119,11 +119,22 @@ impl Envoy {
 
     /// Starts with a configuration as YAML or JSON. Its listener is called `edge`, and it has an admin address.
     pub fn start_text(bootstrap: &str) -> Self {
+        Self::start_command(bootstrap, Command::new(needed("ENVOY_BIN")))
+    }
+
+    /// Starts with so many KiB of address space, and no more.
+    pub fn start_within(bootstrap: &Value, kibibytes: u64) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"ulimit -v "$0" && exec "$@""#, &kibibytes.to_string(), &needed("ENVOY_BIN")]);
+        Self::start_command(&bootstrap.to_string(), command)
+    }
+
+    fn start_command(bootstrap: &str, mut command: Command) -> Self {
         let folder = folder();
         let (config, log, admin_file) = (folder.join("envoy.yaml"), folder.join("envoy.log"), folder.join("admin"));
         std::fs::write(&config, bootstrap).expect("the configuration is written");
         let log_file = File::create(&log).expect("the log is written");
-        let mut child = Command::new(needed("ENVOY_BIN"))
+        let mut child = command
             .args(["--concurrency", "2", "--use-dynamic-base-id", "--log-level", "warning", "--config-path"])
             .arg(&config)
             .arg("--admin-address-path")
@@ -157,6 +168,13 @@ impl Envoy {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The most address space that it has had, in KiB.
+    pub fn address_space(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Envoy runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).expect("Linux tells it");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// What Envoy wrote so far.

@@ -31,6 +31,7 @@ mod response_costs;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 mod scripted;
+mod second_lock;
 mod service;
 mod tenancyd;
 mod tokens_in_envoy;
