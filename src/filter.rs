@@ -580,7 +580,7 @@ impl Filter {
     /// Lets a request of a tenant go on.
     fn forward(&self, tenant: Rc<Tenant>, metered: &Metered, pending: &mut Pending) -> Step {
         let forwarded = tenant.forwarded.get_or_init(|| self.forwarded(&tenant));
-        let mut edits = Edits::new(&mut pending.forged, forwarded.len());
+        let mut edits = Edits::new(std::mem::take(&mut pending.forged), forwarded.len());
         for (name, value) in forwarded {
             edits.set(Rc::clone(name), Rc::clone(value));
         }
@@ -630,7 +630,7 @@ impl Filter {
                 _ => Denial::TenantNotFound(None),
             });
         }
-        let mut edits = Edits::new(&mut pending.forged, 0);
+        let mut edits = Edits::new(std::mem::take(&mut pending.forged), 0);
         pending.rewrite.edits(false, &mut edits);
         Step::Forward(Forwarding {
             decision: Decision::NoTenant,
@@ -685,7 +685,7 @@ fn unavailable(on_error: OnError, forged: &mut Vec<Vec<u8>>) -> Step {
 }
 
 /// A request that goes on without a tenant, and without any header that only the filter may set.
-fn pass(decision: Decision, mut forged: Vec<Vec<u8>>) -> Step {
-    let edits = Edits::new(&mut forged, 0).finish();
+fn pass(decision: Decision, forged: Vec<Vec<u8>>) -> Step {
+    let edits = Edits::new(forged, 0).finish();
     Step::Forward(Forwarding { decision, tenant: None, edits, events: Vec::new() })
 }

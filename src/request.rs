@@ -108,6 +108,21 @@ pub fn header_pairs(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     Some(pairs)
 }
 
+/// Writes a header map in the form that [`header_pairs`] reads.
+pub fn header_map_bytes(headers: &[(&str, &[u8])]) -> Vec<u8> {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+    let texts = || headers.iter().flat_map(|(name, value)| [name.as_bytes(), value]);
+    let room = texts().fold(4_usize, |sum, text| sum.saturating_add(text.len()).saturating_add(5));
+    let mut bytes = Vec::with_capacity(room);
+    bytes.extend(number(headers.len()));
+    texts().for_each(|text| bytes.extend(number(text.len())));
+    for text in texts() {
+        bytes.extend_from_slice(text);
+        bytes.push(0);
+    }
+    bytes
+}
+
 /// A DNS name: lower case, no trailing dot, IDN as punycode, labels of `a-z 0-9 _ -`; never an IP address.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HostName(Rc<str>);
@@ -266,6 +281,16 @@ mod tests {
 
     fn name(authority: &str) -> Option<String> {
         HostName::from_authority(authority.as_bytes()).map(|name| name.to_string())
+    }
+
+    #[test]
+    fn a_header_map_is_read_as_it_was_written() {
+        let maps: [&[(&str, &[u8])]; 3] = [&[], &[("", b"")], &[(":path", b"/"), ("x", b""), ("x", b"\0\xff")]];
+        for map in maps {
+            let bytes = header_map_bytes(map);
+            let pairs: Vec<_> = map.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
+            assert_eq!(header_pairs(&bytes), Some(pairs), "{map:?}");
+        }
     }
 
     #[test]

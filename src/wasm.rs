@@ -1,8 +1,8 @@
 //! The only room that speaks proxy-wasm: Envoy's callbacks → [`Filter`](crate::filter::Filter) → Envoy's functions.
 //!
-//! Envoy skips a callback that a module doesn't export, and each one that it makes for a request costs a crossing of 0.2 to
-//! 0.3 µs. The SDK, the crate proxy-wasm, exports all of them and finds each context in hash maps of its own: with it, a
-//! whole decision took half as long again. So this room has its own callbacks, only those that something here needs.
+//! Envoy skips a callback that a module doesn't export, and each one that it makes for a request is a crossing. The SDK, the crate
+//! proxy-wasm, exports all of them and finds each context in hash maps of its own. With callbacks of our own, only those that
+//! something here needs, and a tenant's headers made once, a decision by subdomain took 4.7 µs instead of 7.7.
 
 mod envoy;
 mod hostcalls;

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::benches::{BASELINE, active, by_host, many_others};
-use crate::bootstrap::Setup;
 use crate::envoy::Envoy;
 use crate::load::Connections;
 use crate::statistics::Sample;
@@ -136,13 +135,7 @@ pub async fn run(run: &Run, rounds: u32) -> Outcome<Footprint> {
 }
 
 async fn start(run: &Run, variant: &Variant) -> Outcome<Start> {
-    let setup = Setup {
-        variants: BTreeSet::from([variant.file.to_owned()]),
-        telling: false,
-        service: run.service.address,
-        keys: &run.keys,
-        workers: variant.workers,
-    };
+    let setup = run.setup(BTreeSet::from([variant.file.to_owned()]), variant.workers);
     let envoy = Envoy::start(run.envoy(), &setup).await?;
     let listener = envoy.listener(variant.file)?;
     let request = by_host(active(0));

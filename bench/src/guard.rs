@@ -179,10 +179,10 @@ mod tests {
         let accepted = of(&[("quota", 10_000.0)]);
         for (now, fault) in [
             (10_000.0, None),
-            (10_299.0, None),
-            (9_701.0, None),
-            (10_600.0, Some("  quota: 10600 instead of 10000, 6.0 % dearer, where 5 % are tolerated")),
-            (9_300.0, Some("  quota: 9300 instead of 10000, 7.0 % cheaper, where 5 % are tolerated")),
+            (10_499.0, None),
+            (9_501.0, None),
+            (10_510.0, Some("  quota: 10510 instead of 10000, 5.1 % dearer, where 5 % are tolerated")),
+            (9_490.0, Some("  quota: 9490 instead of 10000, 5.1 % cheaper, where 5 % are tolerated")),
         ] {
             assert_eq!(faults(&of(&[("quota", now)]), &accepted).first().map(String::as_str), fault, "{now}");
         }

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use crate::benches::{self, Bench};
-use crate::bootstrap::Setup;
 use crate::callgrind::Callgrind;
 use crate::envoy::Envoy;
 use crate::load::Connections;
@@ -33,13 +32,7 @@ pub async fn count(run: &Run) -> Outcome<Instructions> {
     }
     let mut instructions = Instructions::new();
     for (variant, benches) in variants {
-        let setup = Setup {
-            variants: [benches::BASELINE, variant].map(str::to_owned).into(),
-            telling: false,
-            service: run.service.address,
-            keys: &run.keys,
-            workers: 1,
-        };
+        let setup = run.setup([benches::BASELINE, variant].map(str::to_owned).into(), 1);
         let callgrind = Callgrind::new()?;
         let envoy = Envoy::start(callgrind.running(&run.envoy), &setup).await?;
         let counted = count_all(&callgrind, &envoy, &benches).await;

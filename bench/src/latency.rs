@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::benches::{ACTIVE, BASELINE, active, by_host};
-use crate::bootstrap::Setup;
 use crate::envoy::Envoy;
 use crate::open_loop::Load;
 use crate::statistics::{Sample, quantiles};
@@ -54,13 +53,7 @@ struct Row {
 
 pub async fn run(run: &Run, rounds: u32) -> Outcome<Latencies> {
     run.cores.unpin()?;
-    let setup = Setup {
-        variants: VARIANTS.iter().map(|(variant, _)| (*variant).to_owned()).collect(),
-        telling: false,
-        service: run.service.address,
-        keys: &run.keys,
-        workers: WORKERS,
-    };
+    let setup = run.setup(VARIANTS.iter().map(|(variant, _)| (*variant).to_owned()).collect(), WORKERS);
     let envoy = Envoy::start(run.envoy(), &setup).await?;
     let spare = run.cores.count().saturating_sub(WORKERS);
     let requests: Arc<[_]> = (0..ACTIVE.len()).map(|number| by_host(active(number))).collect();

@@ -24,6 +24,7 @@ mod service;
 mod statistics;
 mod tokens;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
@@ -31,6 +32,7 @@ use std::rc::Rc;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::bootstrap::Setup;
 use crate::cpu::Cores;
 use crate::report::Results;
 use crate::service::Service;
@@ -87,6 +89,11 @@ impl Run {
     /// The command that starts Envoy.
     pub fn envoy(&self) -> Command {
         Command::new(&self.envoy)
+    }
+
+    /// The configuration of an Envoy with those variants and so many workers.
+    fn setup(&self, variants: BTreeSet<String>, workers: u32) -> Setup<'_> {
+        Setup { variants, telling: false, service: self.service.address, keys: &self.keys, workers }
     }
 }
 

@@ -23,13 +23,7 @@ pub async fn run(run: &Run, benches: &[Bench], rounds: u32) -> Outcome<Vec<Row>>
     }
     // What starts now inherits the core.
     cpu::pin(run.cores.first)?;
-    let setup = Setup {
-        variants: benches.iter().flat_map(Bench::listeners).collect(),
-        telling: true,
-        service: run.service.address,
-        keys: &run.keys,
-        workers: 1,
-    };
+    let setup = Setup { telling: true, ..run.setup(benches.iter().flat_map(Bench::listeners).collect(), 1) };
     let envoy = Envoy::start(run.envoy(), &setup).await?;
     cpu::pin(run.cores.second)?;
     println!("{rounds} rounds, SEED={}", run.seed);

@@ -91,7 +91,7 @@ impl HeaderName {
     /// Reads a name; the error says why it is none.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let name = text.to_ascii_lowercase();
-        Self::fault(&name).map_or_else(|| Ok(Self(name.as_str().into())), Err)
+        Self::fault(&name).map_or(Ok(Self(name.into())), Err)
     }
 }
 

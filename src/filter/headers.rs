@@ -83,8 +83,8 @@ pub struct Edits {
 
 impl Edits {
     /// No changes yet, of a request with those forged headers; room for so many.
-    pub fn new(forged: &mut Vec<Vec<u8>>, room: usize) -> Self {
-        Self { edits: Vec::with_capacity(room), forged: std::mem::take(forged) }
+    pub fn new(forged: Vec<Vec<u8>>, room: usize) -> Self {
+        Self { edits: Vec::with_capacity(room), forged }
     }
 
     /// Gives a header of the filter's its one value.

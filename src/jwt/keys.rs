@@ -99,7 +99,7 @@ fn rsa(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {
         .and_then(|exponent| rsa::PublicKey::new_with_size_limits(number, exponent, 2048..=4096).ok())
         .ok_or("is no RSA key of 2048 to 4096 bits with the exponent 65537 (AQAB)")?;
     let der = der::rsa_key(&n, &e).ok_or("can't be written as DER")?;
-    Ok((Material::rsa(key), der))
+    Ok((Material::Rsa(Box::new(key)), der))
 }
 
 fn elliptic(jwk: &Map<String, Value>) -> Result<(Material, Vec<u8>), String> {

@@ -19,8 +19,8 @@ use crate::config::{Algorithm, Fault};
 /// A public key's numbers, ready for use.
 #[derive(PartialEq, Eq)]
 pub enum Material {
-    /// RSA, with the length of its signatures.
-    Rsa(Box<rsa::PublicKey>, usize),
+    /// RSA.
+    Rsa(Box<rsa::PublicKey>),
     /// ECDSA on P-256.
     P256(p256::ecdsa::VerifyingKey),
     /// ECDSA on P-384.
@@ -30,15 +30,10 @@ pub enum Material {
 }
 
 impl Material {
-    pub fn rsa(key: rsa::PublicKey) -> Self {
-        let length = key.size();
-        Self::Rsa(Box::new(key), length)
-    }
-
     pub const fn fits(&self, algorithm: Algorithm) -> bool {
         use Algorithm::{EdDsa, Es256, Es384, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
         match self {
-            Self::Rsa(..) => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
+            Self::Rsa(_) => matches!(algorithm, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
             Self::P256(_) => matches!(algorithm, Es256),
             Self::P384(_) => matches!(algorithm, Es384),
             Self::Ed25519(_) => matches!(algorithm, EdDsa),
@@ -46,9 +41,9 @@ impl Material {
     }
 
     /// A signature has exactly one length, and none of another gets any further.
-    const fn signature_length(&self) -> usize {
+    fn signature_length(&self) -> usize {
         match self {
-            Self::Rsa(_, length) => *length,
+            Self::Rsa(key) => key.size(),
             Self::P256(_) | Self::Ed25519(_) => 64,
             Self::P384(_) => 96,
         }
@@ -56,7 +51,7 @@ impl Material {
 
     fn signed(&self, algorithm: Algorithm, text: &[u8], signature: &[u8]) -> bool {
         match self {
-            Self::Rsa(key, _) => rsa_signed(key, algorithm, text, signature),
+            Self::Rsa(key) => rsa_signed(key, algorithm, text, signature),
             // Hashed as everything else here is: the curves would bring a third SHA-2, and 19 kB more.
             Self::P256(key) => p256::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_prehash(&Sha256::hash(text), &signature).is_ok()),

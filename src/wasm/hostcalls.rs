@@ -6,6 +6,8 @@
 use std::ptr::null_mut;
 use std::time::Duration;
 
+use crate::request::header_map_bytes;
+
 /// A header map of proxy-wasm.
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -170,7 +172,7 @@ pub fn log(level: u32, message: &str) {
 
 /// Sends a request to a cluster, with a timeout in milliseconds: the token that its answer will have, or Envoy's status.
 pub fn http_call(cluster: &str, headers: &[(&str, &[u8])], body: &[u8], timeout: u32) -> Result<u32, u32> {
-    let (headers, trailers, mut token) = (serialise(headers), serialise(&[]), 0);
+    let (headers, trailers, mut token) = (header_map_bytes(headers), header_map_bytes(&[]), 0);
     // SAFETY: all slices and the out-pointer are valid for the call.
     let status = unsafe {
         proxy_http_call(
@@ -199,7 +201,7 @@ pub fn grpc_call(
     message: &[u8],
     timeout: u32,
 ) -> Result<u32, u32> {
-    let (metadata, mut token) = (serialise(metadata), 0);
+    let (metadata, mut token) = (header_map_bytes(metadata), 0);
     // SAFETY: all slices and the out-pointer are valid for the call.
     let status = unsafe {
         proxy_grpc_call(
@@ -418,7 +420,7 @@ pub fn send_local_response(
     body: &str,
     grpc_status: i32,
 ) -> bool {
-    let headers = serialise(headers);
+    let headers = header_map_bytes(headers);
     // SAFETY: all slices are valid for the call.
     let status = unsafe {
         proxy_send_local_response(
@@ -433,19 +435,4 @@ pub fn send_local_response(
         )
     };
     status == OK
-}
-
-/// A header map in the form that [`crate::request::header_pairs`] reads.
-fn serialise(headers: &[(&str, &[u8])]) -> Vec<u8> {
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
-    let texts = || headers.iter().flat_map(|(name, value)| [name.as_bytes(), value]);
-    let room = texts().fold(4_usize, |sum, text| sum.saturating_add(text.len()).saturating_add(5));
-    let mut bytes = Vec::with_capacity(room);
-    bytes.extend(number(headers.len()));
-    texts().for_each(|text| bytes.extend(number(text.len())));
-    for text in texts() {
-        bytes.extend_from_slice(text);
-        bytes.push(0);
-    }
-    bytes
 }
