@@ -10,25 +10,25 @@ mod jwt;
 pub(crate) mod protobuf;
 mod quota;
 pub(crate) mod reader;
+mod websocket;
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
 pub use self::callout::{CustomResolver, DomainLookup, LookupTenant, OnError, SnapshotSettings, Source, Template};
-pub use self::fields::{Exclude, Field, Forward, HeaderName, Label, PathPrefix};
+pub use self::fields::{Field, Forward, HeaderName, Label, PathPattern, PathPrefix};
 pub use self::jwt::{Algorithm, ClaimName, Jwks, Jwt, RemoteJwks, SecretSource, TokenFrom};
 use self::quota::Plans;
 pub use self::quota::{
-    Allowance, CheckUsage, Cost, Count, Lease, MOST_UNITS, Mode, Period, Quota, Quotas, RateLimit, RateLimitHeaders,
-    RateLimitStyle, RateLimitWhen,
+    Allowance, CheckUsage, Cost, Count, Counted, Lease, MOST_UNITS, Mode, Period, Quota, Quotas, RateLimit,
+    RateLimitHeaders, RateLimitStyle, RateLimitWhen,
 };
 pub use self::reader::{Fault, Faults};
 use self::reader::{Node, OneOrMany, Setting, choice, settings, unknown};
+pub use self::websocket::{AuthMessage, WebSocket};
 use crate::request::HostName;
 use crate::tenant::{Identifier, Status, Tenant};
-
-const WITH_WEBSOCKET: &str = "is not in this version; it comes with WebSocket authentication by message";
 
 settings! {
     /// The configuration of the tenancy filter: which tenant a request belongs to, and who knows the tenants.
@@ -47,15 +47,25 @@ settings! {
         default "rateLimitHeaders" => rate_limit_headers: RateLimitHeaders = RateLimitHeaders::default(),
         /// What the access log can tell of a request, each as filter state wasm.tenant_…; an empty list for nothing.
         default "logFields" => log_fields: Vec<LogField> = LogField::ALL.to_vec(),
-    }
-    later {
-        "websocket": WITH_WEBSOCKET,
+        /// What holds for WebSocket connections.
+        default "websocket" => websocket: WebSocket = WebSocket::default(),
     }
     check(section) {
         let no_tenants = tenants.as_ref().is_some_and(|tenants| tenants.0.is_empty());
         let by_domain_alone = isolation.as_ref().is_some_and(|isolation| isolation.resolution.0 == [Resolution::CustomDomain]);
         if no_tenants && !section.has("lookupTenant") && !by_domain_alone {
             section.fault_here("no directory of any kind: give lookupTenant, or at least one of tenants");
+        }
+        let by_message = websocket.as_ref().is_some_and(|websocket| websocket.auth_message == AuthMessage::Required);
+        let verifies = |isolation: &Isolation| {
+            let by_metadata = isolation.jwt.as_ref().is_none_or(|jwt| jwt.envoy_metadata.is_some());
+            isolation.uses(Resolution::Jwt) && !by_metadata
+        };
+        if by_message && isolation.as_ref().is_some_and(|isolation| !verifies(isolation)) {
+            section.fault(
+                "websocket.authMessage",
+                "needs the strategy jwt with keys or a secret: the message's token is verified here",
+            );
         }
         for (quota, tenant) in misfits(quotas.as_ref(), tenants.as_ref()) {
             section.fault("tenants", format!("{tenant}: its limit of {quota} has a period that the quota can't have"));
@@ -182,7 +192,7 @@ settings! {
         /// Whether a request must name a tenant. If not, one that names none passes, without tenant headers.
         default "required" => required: bool = true,
         /// Paths that belong to no tenant: whole paths, or with /* at the end all below.
-        default "exclude" => exclude: Vec<Exclude> = Vec::new(),
+        default "exclude" => exclude: Vec<PathPattern> = Vec::new(),
     }
     check(section) {
         let listed = |strategy: Resolution| resolution.as_ref().is_some_and(|list| list.0.contains(&strategy));

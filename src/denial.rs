@@ -128,6 +128,15 @@ impl Denial {
         [r#"{"error":{"code":""#, code, r#"","message":""#, &message, r#"","details":{"#, &details, "}}}"].concat()
     }
 
+    /// The reason of a close frame: the code, and what a person may read. Where it is longer than a frame can carry, its end is lost.
+    pub fn close_reason(&self) -> String {
+        let more = match self {
+            Self::Unauthorized(fault) => fault.reason().into(),
+            _ => self.message(),
+        };
+        [self.code(), ": ", &more].concat()
+    }
+
     fn message(&self) -> Cow<'static, str> {
         match self {
             Self::Unauthorized(TokenFault::Missing) => "The request needs a token".into(),

@@ -1,6 +1,8 @@
 //! The conductor: a request's way from its first header to a verdict.
 
+mod connection;
 mod headers;
+mod websockets;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -8,10 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use self::connection::Connection;
+pub use self::connection::{Cut, Flow, Passage, Piece, Verdict};
 pub use self::headers::HeaderEdit;
 use self::headers::{Edits, Owned, Rewrite};
 use crate::config::{
-    Agreement, Config, DataModel, Faults, Field, HeaderName, Jwks, LogField, OnError, RateLimitWhen, Resolution,
+    Agreement, Config, Counted, DataModel, Faults, Field, HeaderName, Jwks, LogField, OnError, RateLimitWhen,
+    Resolution,
 };
 use crate::denial::{Denial, QuotaExceeded, RETRY_AFTER_SECONDS};
 use crate::directory::{Asker, Directory, Key, Lookup};
@@ -32,6 +37,8 @@ pub enum Step {
     Wait,
     /// It is refused.
     Deny(Refusal),
+    /// It is a WebSocket connection, and this happens with it.
+    Flow(Box<Flow>),
 }
 
 /// A request that goes on.
@@ -91,11 +98,13 @@ pub enum Decision {
     NoTenant,
     /// Nobody could say which tenant it is, and `onError` allows that.
     Unavailable,
+    /// It opens a WebSocket connection, whose first message is to say which tenant it is.
+    AwaitsMessage,
 }
 
 impl Decision {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Allow, Self::Excluded, Self::NoTenant, Self::Unavailable];
+    pub const ALL: [Self; 5] = [Self::Allow, Self::Excluded, Self::NoTenant, Self::Unavailable, Self::AwaitsMessage];
 
     /// The name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -104,6 +113,7 @@ impl Decision {
             Self::Excluded => "excluded",
             Self::NoTenant => "no_tenant",
             Self::Unavailable => "unavailable_allowed",
+            Self::AwaitsMessage => "awaits_message",
         }
     }
 }
@@ -121,10 +131,15 @@ pub struct Filter {
     meters: Meters,
     /// Requests that went on, and whose response or end has to do with a quota.
     metered: HashMap<RequestId, Metered, Ids>,
+    /// WebSocket connections whose bytes are looked at.
+    connections: HashMap<RequestId, Connection, Ids>,
 }
 
 /// A request on its way to a verdict.
 struct Pending {
+    phase: Phase,
+    /// The first moment at which its token no longer holds.
+    token_until: Option<SystemTime>,
     /// When its token was looked at for the first time.
     arrived: Option<SystemTime>,
     claims: Vec<(Resolution, State)>,
@@ -139,6 +154,57 @@ struct Pending {
     usages: Vec<(Key, Lookup)>,
     /// Since when it waits for a quota, by the monotonic clock.
     waits_since: Option<Duration>,
+}
+
+/// What of a request, or of the connection that it opens, is on its way to a verdict.
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    /// A request.
+    Request,
+    /// A request that opens a WebSocket connection.
+    Upgrade,
+    /// One whose token is to come in the first message. Who it is and what it may use is decided then.
+    Awaiting { removes_extensions: bool },
+    /// The first message, which names a tenant beside its token.
+    Message { names: Identifier },
+    /// A further message, which is counted.
+    Count,
+}
+
+impl Phase {
+    /// What quotas count it as.
+    const fn counted(&self) -> &'static [Counted] {
+        match self {
+            Self::Request => &[Counted::Request],
+            // What a client that comes without a token may use, it uses when it has said who it is.
+            Self::Upgrade | Self::Message { .. } => &[Counted::Request, Counted::Connection],
+            Self::Awaiting { .. } => &[],
+            Self::Count => &[Counted::Message],
+        }
+    }
+
+    /// Whether it is of a connection that is open.
+    const fn is_message(&self) -> bool {
+        matches!(self, Self::Message { .. } | Self::Count)
+    }
+}
+
+impl Pending {
+    /// A message's.
+    fn of_connection(phase: Phase, claims: Vec<(Resolution, State)>) -> Self {
+        Self {
+            phase,
+            token_until: None,
+            arrived: None,
+            claims,
+            forged: Vec::new(),
+            rewrite: Rewrite::default(),
+            trace: TraceHeaders::new(),
+            question: None,
+            usages: Vec::new(),
+            waits_since: None,
+        }
+    }
 }
 
 /// A callback in which a request may get further.
@@ -210,6 +276,7 @@ impl Filter {
             waiting: HashMap::default(),
             meters,
             metered: HashMap::default(),
+            connections: HashMap::default(),
         })
     }
 
@@ -218,7 +285,8 @@ impl Filter {
     pub fn tick(&mut self, host: &dyn Host) -> (Vec<(RequestId, Step)>, Option<String>) {
         self.directory.tick(host);
         let awake = self.meters.tick(host);
-        let steps = self.wake(awake, host, |_| {});
+        let mut steps = self.wake(awake, host, |_| {});
+        steps.extend(self.tick_connections(host));
         let (Some(source), Some(tokens)) = (&mut self.key_source, &mut self.tokens) else { return (steps, None) };
         if source.tick(host) == Age::Good {
             return (steps, None);
@@ -294,8 +362,11 @@ impl Filter {
                 State::Ask(Key::Custom(asked.digest))
             }
         };
-        let claims = isolation.resolution.0.iter().map(|strategy| (*strategy, state(*strategy))).collect();
+        let mut claims = isolation.resolution.0.iter().map(|strategy| (*strategy, state(*strategy))).collect();
+        let phase = self.phase(head, &mut claims);
         let mut pending = Pending {
+            phase,
+            token_until: None,
             arrived: None,
             claims,
             forged,
@@ -309,8 +380,9 @@ impl Filter {
         if matches!(step, Step::Wait) {
             pending.trace = Trace::In(head).headers();
             self.waiting.insert(id, pending);
+            return step;
         }
-        step
+        if pending.phase == Phase::Request { step } else { self.follow(id, &pending, step, host) }
     }
 
     /// Takes a callout's answer, and gives what happens with each request that waited for it, and what to log.
@@ -367,7 +439,14 @@ impl Filter {
                 Step::Wait => {
                     self.waiting.insert(id, pending);
                 }
-                step => steps.push((id, step)),
+                step if pending.phase == Phase::Request => steps.push((id, step)),
+                step if pending.phase.is_message() => {
+                    steps.extend(self.resume(id, &pending, step, host).map(|flow| (id, Step::Flow(Box::new(flow)))));
+                }
+                step => {
+                    let step = self.follow(id, &pending, step, host);
+                    steps.push((id, step));
+                }
             }
         }
         steps
@@ -376,6 +455,7 @@ impl Filter {
     /// Forgets a request that has ended.
     pub fn end(&mut self, id: RequestId, host: &dyn Host) {
         self.waiting.remove(&id);
+        self.connections.remove(&id);
         if let Some(metered) = self.metered.remove(&id) {
             self.meters.release(&metered, host);
         }
@@ -393,7 +473,8 @@ impl Filter {
             if let State::Token(token) = state {
                 let token = std::mem::take(token);
                 let arrived = *pending.arrived.get_or_insert_with(|| turn.host.now());
-                *state = self.verify(token, arrived, turn);
+                let is_needed = pending.phase.is_message() || self.config.isolation.needs_token();
+                (*state, pending.token_until) = self.verify(token, arrived, is_needed, turn);
             }
             if let State::Refused(fault) = state {
                 return refuse(Denial::Unauthorized(*fault));
@@ -402,6 +483,7 @@ impl Filter {
         let awaits_keys = pending.claims.iter().any(|(_, state)| matches!(state, State::AwaitsKeys(_)));
         match self.config.isolation.agreement {
             // Whether the token is bad has to be known before another strategy's answer may win.
+            _ if pending.phase.is_message() => self.together(pending, turn),
             Agreement::First if awaits_keys => Step::Wait,
             Agreement::First => self.first(pending, turn),
             Agreement::Consistent | Agreement::Unanimous => self.together(pending, turn),
@@ -432,7 +514,7 @@ impl Filter {
 
     /// All that answer have to name one tenant, though one gives an id, one a slug, and one a domain.
     fn together(&mut self, pending: &mut Pending, turn: Turn<'_>) -> Step {
-        let unanimous = self.config.isolation.agreement == Agreement::Unanimous;
+        let unanimous = self.config.isolation.agreement == Agreement::Unanimous && !pending.phase.is_message();
         // What needs no lookup comes first: a request that is refused anyway costs the directory nothing.
         if let Some((strategy, _)) = pending.claims.iter().find(|(_, state)| *state == State::Ambiguous) {
             return refuse(Denial::TenantAmbiguous(*strategy));
@@ -477,12 +559,18 @@ impl Filter {
         }
     }
 
-    /// What becomes of a token.
-    fn verify(&mut self, token: Vec<u8>, arrived: SystemTime, turn: Turn<'_>) -> State {
-        let Some(tokens) = &mut self.tokens else { return State::Absent };
-        match tokens.verify(&token, turn.host.now(), turn.host) {
-            Ok(verified) => State::Ask(Key::Tenant(verified.tenant)),
-            Err(TokenFault::NoClaim) if !self.config.isolation.needs_token() => State::Absent,
+    /// What becomes of a token, and until when it holds. One that `is_needed` can't leave it to other strategies to name a tenant.
+    fn verify(
+        &mut self,
+        token: Vec<u8>,
+        arrived: SystemTime,
+        is_needed: bool,
+        turn: Turn<'_>,
+    ) -> (State, Option<SystemTime>) {
+        let Some(tokens) = &mut self.tokens else { return (State::Absent, None) };
+        let state = match tokens.verify(&token, turn.host.now(), turn.host) {
+            Ok(verified) => return (State::Ask(Key::Tenant(verified.tenant)), Some(verified.until)),
+            Err(TokenFault::NoClaim) if !is_needed => State::Absent,
             Err(fault) if fault.newer_keys_may_help() => match &mut self.key_source {
                 Some(source) if source.held_since().is_none_or(|since| since < arrived) => {
                     if source.wait(turn.id, turn.host) {
@@ -494,7 +582,8 @@ impl Filter {
                 _ => State::Refused(fault),
             },
             Err(fault) => State::Refused(fault),
-        }
+        };
+        (state, None)
     }
 
     /// The tenant in what Envoy's jwt_authn has left of a token, if there was one, and if it says so.
@@ -518,11 +607,8 @@ impl Filter {
     }
 
     fn judge(&mut self, tenant: Rc<Tenant>, pending: &mut Pending, turn: Turn<'_>) -> Step {
-        let denial = match tenant.status {
-            Status::Active => None,
-            Status::Suspended => Some(Denial::TenantSuspended(tenant.id.clone())),
-            Status::Inactive => Some(Denial::TenantInactive(tenant.id.clone())),
-        };
+        let is_another = matches!(&pending.phase, Phase::Message { names } if *names != tenant.id);
+        let denial = if is_another { Some(Denial::TenantMismatch) } else { status_denial(&tenant) };
         if let Some(denial) = denial {
             return Step::Deny(Refusal { denial, tenant: Some(tenant), events: Vec::new() });
         }
@@ -532,7 +618,9 @@ impl Filter {
         match self.meter(&tenant, pending, turn) {
             Ok(metered) => {
                 let step = self.forward(tenant, &metered, pending);
-                if self.config.rate_limit_headers.tells_all() || self.meters.follows(&metered) {
+                if !pending.phase.is_message() && self.config.rate_limit_headers.tells_all()
+                    || self.meters.follows(&metered)
+                {
                     self.metered.insert(turn.id, metered);
                 }
                 step
@@ -550,7 +638,8 @@ impl Filter {
             Err(Step::Deny(Refusal { denial, tenant: Some(Rc::clone(tenant)), events }))
         };
         let now = host.monotonic();
-        match self.meters.meter(asker, tenant, &pending.usages, &mut self.directory, host) {
+        let counted = pending.phase.counted();
+        match self.meters.meter(asker, counted, tenant, &pending.usages, &mut self.directory, host) {
             Metering::Pass(metered) => Ok(metered),
             Metering::Wait if now.saturating_sub(*pending.waits_since.get_or_insert(now)) < LONGEST_WAIT => {
                 Err(Step::Wait)
@@ -579,6 +668,16 @@ impl Filter {
 
     /// Lets a request of a tenant go on.
     fn forward(&self, tenant: Rc<Tenant>, metered: &Metered, pending: &mut Pending) -> Step {
+        let event = |key: &Identifier, what| Event { quota_key: key.clone(), what };
+        let mut events: Vec<Event> =
+            metered.warnings.iter().map(|(key, percent)| event(key, Happening::Reached(*percent))).collect();
+        events.extend(metered.shadowed.iter().map(|key| event(key, Happening::Shadowed)));
+        events.extend(metered.unanswered.iter().map(|key| event(key, Happening::Unavailable)));
+        if pending.phase.is_message() {
+            // Its headers have gone long ago.
+            let edits = Vec::new();
+            return Step::Forward(Forwarding { decision: Decision::Allow, tenant: Some(tenant), edits, events });
+        }
         let forwarded = tenant.forwarded.get_or_init(|| self.forwarded(&tenant));
         let mut edits = Edits::new(std::mem::take(&mut pending.forged), forwarded.len());
         for (name, value) in forwarded {
@@ -594,11 +693,6 @@ impl Filter {
                 metered.warnings.iter().map(|(key, percent)| format!("{key}={percent}")).collect();
             edits.set(WARNING.into(), warnings.join(", ").into_bytes().into());
         }
-        let event = |key: &Identifier, what| Event { quota_key: key.clone(), what };
-        let mut events: Vec<Event> =
-            metered.warnings.iter().map(|(key, percent)| event(key, Happening::Reached(*percent))).collect();
-        events.extend(metered.shadowed.iter().map(|key| event(key, Happening::Shadowed)));
-        events.extend(metered.unanswered.iter().map(|key| event(key, Happening::Unavailable)));
         Step::Forward(Forwarding { decision: Decision::Allow, tenant: Some(tenant), edits: edits.finish(), events })
     }
 
@@ -623,7 +717,7 @@ impl Filter {
     }
 
     fn no_tenant(&self, pending: &mut Pending) -> Step {
-        if self.config.isolation.required {
+        if self.config.isolation.required && !matches!(pending.phase, Phase::Awaiting { .. }) {
             // Where a token is the one way to name a tenant, a client needs to be told that it lacks one.
             return refuse(match self.config.isolation.resolution.0.as_slice() {
                 [only] => no_answer(*only),
@@ -663,6 +757,15 @@ fn no_answer(strategy: Resolution) -> Denial {
     match strategy {
         Resolution::Jwt => Denial::Unauthorized(TokenFault::Missing),
         _ => Denial::TenantNotFound(None),
+    }
+}
+
+/// Why a tenant may not be served, if its status says so.
+fn status_denial(tenant: &Tenant) -> Option<Denial> {
+    match tenant.status {
+        Status::Active => None,
+        Status::Suspended => Some(Denial::TenantSuspended(tenant.id.clone())),
+        Status::Inactive => Some(Denial::TenantInactive(tenant.id.clone())),
     }
 }
 

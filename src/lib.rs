@@ -48,6 +48,7 @@ pub mod quota;
 pub mod request;
 pub mod resolve;
 pub mod tenant;
+pub mod websocket;
 
 #[cfg(target_arch = "wasm32")]
 mod wasm;

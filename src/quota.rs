@@ -29,7 +29,7 @@ use self::rate_limit::RateLimitService;
 pub use self::room::Standing;
 use self::room::{Bound, Reading, Want};
 use self::supply::{Question, Supplier};
-use crate::config::{Config, Cost, Count, Fault, Faults, Mode, OnError, Period};
+use crate::config::{Config, Cost, Count, Counted, Fault, Faults, Mode, OnError, Period};
 use crate::directory::{Asker, Directory, Key, Lookup, Usage};
 use crate::host::{Answer, CallId, Host, RequestId};
 use crate::request::TraceHeaders;
@@ -134,10 +134,11 @@ impl Meters {
         self.meters.is_empty()
     }
 
-    /// Counts a request in every quota, or in none. `answers` are those that it has waited for.
+    /// Counts a request in every quota of what it is counted as, or in none. `answers` are those that it has waited for.
     pub fn meter(
         &mut self,
         asker: Asker<'_>,
+        counted: &[Counted],
         tenant: &Rc<Tenant>,
         answers: &[(Key, Lookup)],
         directory: &mut Directory,
@@ -149,8 +150,14 @@ impl Meters {
             self.known = true;
         }
         let mut metered = Metered::default();
-        let parts: Vec<Part> =
-            (0..self.meters.len()).map(|index| self.part(index, asker, tenant, answers, directory, host)).collect();
+        let count = self.meters.len();
+        let part = |index: usize| {
+            if self.meters.get(index).is_none_or(|meter| !counted.contains(&meter.quota.unit)) {
+                return Part::Unlimited;
+            }
+            self.part(index, asker, tenant, answers, directory, host)
+        };
+        let parts: Vec<Part> = (0..count).map(part).collect();
         if parts.iter().any(|part| matches!(part, Part::Wait)) {
             return Metering::Wait;
         }

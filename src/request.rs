@@ -35,6 +35,18 @@ impl<'a> Head<'a> {
         self.pairs.iter().copied()
     }
 
+    /// Whether it opens a WebSocket connection, as Envoy sees it. HTTP/2's extended CONNECT looks the same: Envoy makes it a GET with
+    /// the headers of HTTP/1.1 before a filter sees it.
+    pub fn is_websocket_upgrade(&self) -> bool {
+        let mut upgrades = self.values("upgrade");
+        let is_websocket = upgrades.next().is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"websocket"));
+        let is_token = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"upgrade");
+        is_websocket
+            && upgrades.next().is_none()
+            && self.values(":method").eq([b"GET"])
+            && self.values("connection").any(|value| value.split(|b| *b == b',').any(is_token))
+    }
+
     /// Every value of one header; `name` is in lower case, as Envoy gives names.
     pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
         self.iter().filter(move |(other, _)| *other == name.as_bytes()).map(|(_, value)| value)

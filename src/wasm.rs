@@ -127,26 +127,28 @@ extern "C" fn proxy_on_request_headers(context: u32, _headers: u32, _end_of_stre
 /// Where `allow_on_headers_stop_iteration` is set, a body arrives while the headers wait, and letting it go on would let the
 /// request go on, unjudged.
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_body(context: u32, _size: usize, _end_of_stream: u32) -> u32 {
-    hold(context)
+extern "C" fn proxy_on_request_body(context: u32, size: usize, end_of_stream: u32) -> u32 {
+    let Some(worker) = request(context) else { return PAUSE };
+    match worker.hold(RequestId(context)) {
+        CONTINUE => worker.take_client(RequestId(context), size, end_of_stream != 0),
+        pause => pause,
+    }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_trailers(context: u32, _trailers: u32) -> u32 {
-    hold(context)
-}
-
-fn hold(context: u32) -> u32 {
-    let waiting = request(context).is_none_or(|worker| worker.is_waiting(RequestId(context)));
-    if waiting { PAUSE } else { CONTINUE }
+    request(context).map_or(PAUSE, |worker| worker.hold(RequestId(context)))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_headers(context: u32, _headers: u32, _end_of_stream: u32) -> u32 {
-    if let Some(worker) = request(context) {
-        worker.respond(RequestId(context));
-    }
-    CONTINUE
+    request(context).map_or(CONTINUE, |worker| worker.respond(RequestId(context)))
+}
+
+/// Envoy calls this for every response's body, though only a WebSocket connection's bytes are looked at.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_body(context: u32, size: usize, end_of_stream: u32) -> u32 {
+    request(context).map_or(CONTINUE, |worker| worker.take_service(RequestId(context), size, end_of_stream != 0))
 }
 
 /// A request has ended, or a configuration of the filter: nothing of it is needed any more.

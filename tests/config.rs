@@ -226,8 +226,41 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
             true,
         ),
         (
-            with("/websocket", json!({})),
-            vec!["websocket: is not in this version; it comes with WebSocket authentication by message"],
+            with(
+                "/websocket",
+                json!({"authMessage": "requierd", "paths": [], "authTimeoutSeconds": 0, "maxMessageBytes": 1, "recheck": 1}),
+            ),
+            vec![
+                "websocket.authMessage: unknown authMessage \"requierd\", expected one of: off, required; did you mean \"required\"?",
+                "websocket.paths: is empty: then no upgrade could come without a token, which authMessage: off says better",
+                "websocket.authTimeoutSeconds: expected a whole number from 1 to 600, found 0",
+                "websocket.maxMessageBytes: expected a whole number from 256 to 131072, found 1",
+                "websocket.recheck: unknown key \"recheck\", expected one of: authMessage, paths, authTimeoutSeconds, \
+                 maxMessageBytes, recheckSeconds",
+            ],
+            true,
+        ),
+        (
+            with("/websocket", json!({"authMessage": "required"})),
+            vec![
+                "websocket.authMessage: needs the strategy jwt with keys or a secret: the message's token is verified here",
+            ],
+            false,
+        ),
+        (
+            with(
+                "/quotas",
+                json!([
+                    {"quotaKey": "messages", "unit": "message", "period": "none", "limit": 1},
+                    {"quotaKey": "c", "unit": "connection", "period": "day", "cost": {"responseHeader": "x"}},
+                    {"quotaKey": "d", "unit": "frame", "period": "day"},
+                ]),
+            ),
+            vec![
+                "quotas[0].period: can't be none for messages: nothing says when one ends",
+                "quotas[1].cost: must be a number for what has no response of its own",
+                "quotas[2].unit: unknown unit \"frame\", expected one of: request, connection, message",
+            ],
             true,
         ),
         (

@@ -140,16 +140,21 @@ impl Setting for PathPrefix {
     }
 }
 
-/// A path that belongs to no tenant, or with `/*` at the end all below one.
+/// A path, or with `/*` at the end all below one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exclude {
+pub struct PathPattern {
     path: String,
     below: bool,
 }
 
-impl Exclude {
-    /// Whether it covers a request's path. One that a server could resolve to another path is never covered, because what
-    /// is excluded reaches the service without a tenant.
+impl PathPattern {
+    /// The pattern that covers every path which no server could resolve to another one.
+    pub fn everything() -> Self {
+        Self { path: String::new(), below: true }
+    }
+
+    /// Whether it covers a request's path. One that a server could resolve to another path is covered only by a pattern that names
+    /// it whole, because what is covered may reach the service without a tenant, or without a token.
     pub fn covers(&self, target: &Target<'_>) -> bool {
         match target.path.strip_prefix(self.path.as_bytes()) {
             Some(rest) if self.below => rest.first() == Some(&b'/') && !target.climbs(),
@@ -159,7 +164,7 @@ impl Exclude {
     }
 }
 
-impl Setting for Exclude {
+impl Setting for PathPattern {
     fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Self> {
         let text = String::read(node, faults)?;
         let (path, below) = text.strip_suffix("/*").map_or((text.as_str(), false), |path| (path, true));

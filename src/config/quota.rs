@@ -19,6 +19,8 @@ settings! {
     pub struct Quota {
         /// Its name in the tenant's quotas, in refusals and in metrics.
         required "quotaKey" => quota_key: Identifier,
+        /// What costs units: a request, a WebSocket connection, or a message that a WebSocket client sends.
+        default "unit" => unit: Counted = Counted::Request,
         /// After which unit of the calendar the count starts anew; none for a level, such as how much is stored, or how many
         /// requests are under way. With checkUsage it may be left out, and then is none.
         optional "period" => period: Period,
@@ -59,6 +61,13 @@ settings! {
         if let (Some(Count::RateLimit(_)), Some(Cost::Fixed(units))) = (&count, &cost) && u32::try_from(*units).is_err() {
             section.fault("cost", "must be at most 4294967295, which is all that the rate limit protocol can carry");
         }
+        let of_responses = unit == Some(Counted::Request);
+        if !of_responses && cost.as_ref().is_some_and(|cost| matches!(cost, Cost::Response { .. })) {
+            section.fault("cost", "must be a number for what has no response of its own");
+        }
+        if unit == Some(Counted::Message) && !counted && !checked {
+            section.fault("period", "can't be none for messages: nothing says when one ends");
+        }
         if !counted && cost.as_ref().is_some_and(|cost| matches!(cost, Cost::Response { .. })) {
             section.fault("cost", "must be a number for a level: what it holds is given back, whatever a response says");
         }
@@ -86,6 +95,18 @@ impl Quota {
         } else {
             None
         }
+    }
+}
+
+choice! {
+    /// What costs a quota's units.
+    pub enum Counted as "unit" {
+        /// Every request, one that opens a WebSocket connection included.
+        Request = "request",
+        /// A WebSocket connection, from its upgrade to its end.
+        Connection = "connection",
+        /// A message of a WebSocket client, from its first frame on. Its auth message is none.
+        Message = "message",
     }
 }
 

@@ -208,15 +208,11 @@ impl<'a, 'f> Section<'a, 'f> {
         self.node.fault(self.faults, message);
     }
 
-    /// Notes every key that is neither known nor announced for later.
+    /// Notes every key that isn't known.
     #[inline(never)]
-    pub fn close(self, known: &[&str], later: &[(&str, &str)]) {
+    pub fn close(self, known: &[&str]) {
         for key in self.map.keys().map(String::as_str).filter(|key| !known.contains(key)) {
-            let message = match later.iter().find(|(name, _)| *name == key) {
-                Some((_, why)) => (*why).to_owned(),
-                None => unknown("key", key, known),
-            };
-            self.faults.note(self.node.path_of(key), message);
+            self.faults.note(self.node.path_of(key), unknown("key", key, known));
         }
     }
 }
@@ -247,8 +243,7 @@ fn nearest<'e>(found: &str, expected: &[&'e str]) -> Option<&'e str> {
 
 /// Writes a settings object: the struct, its reader, and its schema, from one list of keys.
 ///
-/// A key is `required`, `optional` (an `Option`), or has a default (`or VALUE`). Keys under `later` are refused with the
-/// reason given. The `check` block sees every field as an `Option` (`None` where it was faulty) and the [`Section`], and
+/// A key is `required`, `optional` (an `Option`), or has a default (`or VALUE`). The `check` block sees every field as an `Option` (`None` where it was faulty) and the [`Section`], and
 /// notes what only several keys together can get wrong.
 macro_rules! settings {
     (
@@ -260,7 +255,6 @@ macro_rules! settings {
                 $kind:ident $key:literal => $field:ident: $type:ty $(= $default:expr)?,
             )*
         }
-        $(later { $($later_key:literal: $later_why:expr,)* })?
         $(check($section:ident) $check:block)?
     ) => {
         $(#[doc = $doc])*
@@ -285,7 +279,7 @@ macro_rules! settings {
                     let $section = &mut section;
                     $check
                 })?
-                section.close(&[$($key),*], &[$($(($later_key, $later_why)),*)?]);
+                section.close(&[$($key),*]);
                 Some(Self { $($field: $field?,)* })
             }
 

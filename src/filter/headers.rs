@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::websockets::AUTH;
 use crate::config::{Config, HeaderName, Isolation, Resolution};
 use crate::request::Head;
 
@@ -69,6 +70,8 @@ fn names(config: &Config, warning: &str) -> Vec<HeaderName> {
     if config.quotas.0.iter().any(|quota| !quota.warn_at_percent.is_empty()) {
         owned.extend(HeaderName::parse(warning));
     }
+    // Whatever the configuration: a service that knows it must be able to believe it.
+    owned.extend(HeaderName::parse(AUTH));
     owned.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     owned.dedup();
     owned

@@ -21,9 +21,13 @@ pub enum Map {
 }
 
 /// A buffer of proxy-wasm.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Buffer {
+    /// What the client has sent.
+    RequestBody = 0,
+    /// What the service has sent.
+    ResponseBody = 1,
     /// The body of a callout's answer.
     CalloutResponse = 4,
     /// The message of a gRPC callout's answer.
@@ -35,7 +39,17 @@ pub enum Buffer {
 const OK: u32 = 0;
 /// The status for an argument that names nothing: of a callout, no cluster.
 pub const BAD_ARGUMENT: u32 = 2;
-const REQUEST_STREAM: u32 = 0;
+
+/// A direction of a request.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Stream {
+    /// From the client to the service.
+    Request = 0,
+    /// From the service to the client.
+    Response = 1,
+}
+
 /// The version that stands for any: whatever is there is overwritten.
 pub const ANY_VERSION: u32 = 0;
 /// A version that nothing has. Envoy lets it create a key that isn't there, and refuses it where another worker was first.
@@ -94,6 +108,8 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_buffer_status(buffer: u32, size: *mut usize, flags: *mut u32) -> u32;
+    fn proxy_set_buffer_bytes(buffer: u32, start: usize, size: usize, data: *const u8, data_size: usize) -> u32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
     fn proxy_get_shared_data(
@@ -265,12 +281,31 @@ pub fn remove_header(name: &[u8]) -> bool {
 
 /// A buffer's first `max` bytes.
 pub fn buffer(buffer: Buffer, max: usize) -> Option<Vec<u8>> {
+    buffer_part(buffer, 0, max)
+}
+
+/// At most `max` bytes of a buffer, from a place on.
+pub fn buffer_part(buffer: Buffer, start: usize, max: usize) -> Option<Vec<u8>> {
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: both out-pointers are valid for the call.
     unsafe {
-        let status = proxy_get_buffer_bytes(buffer as u32, 0, max, &raw mut data, &raw mut size);
+        let status = proxy_get_buffer_bytes(buffer as u32, start, max, &raw mut data, &raw mut size);
         returned(status, data, size)
     }
+}
+
+/// How many bytes are in a buffer.
+pub fn buffer_size(buffer: Buffer) -> usize {
+    let (mut size, mut flags) = (0, 0);
+    // SAFETY: both out-pointers are valid for the call.
+    let status = unsafe { proxy_get_buffer_status(buffer as u32, &raw mut size, &raw mut flags) };
+    if status == OK { size } else { 0 }
+}
+
+/// Puts these bytes in the place of all that is in a buffer.
+pub fn set_buffer(buffer: Buffer, bytes: &[u8]) -> bool {
+    // SAFETY: the slice is valid for the call.
+    unsafe { proxy_set_buffer_bytes(buffer as u32, 0, usize::MAX, bytes.as_ptr(), bytes.len()) == OK }
 }
 
 /// A property of Envoy's; the path's parts have a zero byte between them.
@@ -349,10 +384,10 @@ pub fn dequeue(queue: u32) -> Option<Vec<u8>> {
     }
 }
 
-/// Lets the effective context's request go on.
-pub fn resume_request() -> bool {
+/// Lets a direction of the effective context's request go on, with what is held of it.
+pub fn resume(stream: Stream) -> bool {
     // SAFETY: no pointers are passed.
-    unsafe { proxy_continue_stream(REQUEST_STREAM) == OK }
+    unsafe { proxy_continue_stream(stream as u32) == OK }
 }
 
 /// Makes the calls that follow act on another context. Where that is gone they act on the one before, so look at the result.

@@ -7,10 +7,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use log::{debug, error, warn};
 
 use super::envoy::Envoy;
-use super::hostcalls::{self, Buffer, Map, Metric};
+use super::hostcalls::{self, Buffer, Map, Metric, Stream};
 use super::{CONTINUE, PAUSE};
 use crate::config::Config;
-use crate::filter::{Event, Filter, Happening, HeaderEdit, Step};
+use crate::filter::{Event, Filter, Flow, Happening, HeaderEdit, Passage, Piece, Step};
 use crate::host::{Answer, CallId, Host, RequestId};
 use crate::request::{Head, header_pairs};
 use crate::tenant::Tenant;
@@ -124,24 +124,117 @@ impl Worker {
         };
         let head = Head::new(pairs);
         match self.with_filter(id.0, |filter, envoy| filter.request(id, &head, envoy)) {
-            Some(step) => self.perform(step),
+            Some(step) => self.perform(step, id),
             // Envoy sends no request to a filter whose configuration was refused.
             None => PAUSE,
         }
     }
 
-    /// Whether a request waits for its verdict.
-    pub fn is_waiting(&self, id: RequestId) -> bool {
-        self.filter.borrow().as_ref().is_none_or(|filter| filter.is_waiting(id))
+    /// Has a request that waits for its verdict wait.
+    pub fn hold(&self, id: RequestId) -> u32 {
+        let waits = |filter: &Filter| filter.is_waiting(id) && !filter.is_connection(id);
+        if self.filter.borrow().as_ref().is_none_or(waits) { PAUSE } else { CONTINUE }
+    }
+
+    /// Takes what a client has sent behind its request's headers.
+    pub fn take_client(&self, id: RequestId, size: usize, is_last: bool) -> u32 {
+        self.take_piece(id, Buffer::RequestBody, size, is_last)
+    }
+
+    /// Takes what a service has sent behind its response's headers.
+    pub fn take_service(&self, id: RequestId, size: usize, is_last: bool) -> u32 {
+        self.take_piece(id, Buffer::ResponseBody, size, is_last)
+    }
+
+    fn take_piece(&self, id: RequestId, buffer: Buffer, size: usize, is_last: bool) -> u32 {
+        let is_connection = |filter: &Filter| filter.is_connection(id);
+        if !self.filter.borrow().as_ref().is_some_and(is_connection) {
+            return CONTINUE;
+        }
+        match self.flow(id, buffer, size, is_last) {
+            Some(flow) => self.carry_out(flow, id, Some(buffer)),
+            None => CONTINUE,
+        }
+    }
+
+    /// What happens with bytes of a connection that are in hand.
+    fn flow(&self, id: RequestId, buffer: Buffer, size: usize, is_last: bool) -> Option<Flow> {
+        let read = |from, most| hostcalls::buffer_part(buffer, from, most).unwrap_or_default();
+        let piece = Piece { size, read: &read, is_last };
+        self.with_filter(id.0, |filter, envoy| match buffer {
+            Buffer::RequestBody => filter.client_piece(id, piece, envoy),
+            _ => filter.service_piece(id, piece, envoy),
+        })
+    }
+
+    /// Carries out what happens with a connection, in the callback for what is in a buffer or in none.
+    fn carry_out(&self, flow: Flow, id: RequestId, in_hand: Option<Buffer>) -> u32 {
+        if let Some(verdict) = &flow.verdict {
+            self.record(verdict.decision, verdict.tenant.as_deref());
+        }
+        self.count(&flow.events);
+        let mut returned = CONTINUE;
+        for (passage, buffer, stream) in [
+            (flow.service, Buffer::ResponseBody, Stream::Response),
+            (flow.client, Buffer::RequestBody, Stream::Request),
+        ] {
+            let is_in_hand = in_hand == Some(buffer);
+            let goes_on = match passage {
+                Passage::Unchanged => false,
+                Passage::Hold => {
+                    returned = if is_in_hand { PAUSE } else { returned };
+                    false
+                }
+                Passage::Pass => true,
+                Passage::Rewrite { keep, then } => {
+                    let mut bytes =
+                        if keep > 0 { hostcalls::buffer(buffer, keep).unwrap_or_default() } else { Vec::new() };
+                    bytes.extend(then);
+                    if !hostcalls::set_buffer(buffer, &bytes) {
+                        // What must not go on would.
+                        error!("tenancy: Envoy refused a change of a connection's bytes");
+                        hostcalls::send_local_response(500, "tenancy_internal_error", &[], "", 13);
+                        return PAUSE;
+                    }
+                    true
+                }
+            };
+            if goes_on && !is_in_hand {
+                hostcalls::resume(stream);
+            }
+        }
+        if let Some(cut) = flow.cut {
+            hostcalls::send_local_response(cut.status, cut.details, &[], "", 13);
+            return PAUSE;
+        }
+        if flow.proceeds
+            && let Some(flow) = self.flow(id, Buffer::RequestBody, hostcalls::buffer_size(Buffer::RequestBody), false)
+        {
+            return self.carry_out(flow, id, None);
+        }
+        returned
     }
 
     /// Takes the headers of a response, and adds what the client is told.
-    pub fn respond(&self, id: RequestId) {
+    pub fn respond(&self, id: RequestId) -> u32 {
+        let is_connection = |filter: &Filter| filter.is_connection(id);
+        if self.filter.borrow().as_ref().is_some_and(is_connection) {
+            let status = hostcalls::header(Map::Response, ":status").unwrap_or_default();
+            let step = self.with_filter(id.0, |filter, envoy| filter.opened(id, &status, envoy)).flatten();
+            match step {
+                Some(Step::Flow(flow)) => {
+                    self.carry_out(*flow, id, None);
+                }
+                Some(step) => return self.perform(step, id),
+                None => {}
+            }
+        }
         let header = |name: &str| hostcalls::header(Map::Response, name);
         let fields = self.with_filter(id.0, |filter, envoy| filter.response(id, &header, envoy));
         for (name, value) in fields.unwrap_or_default() {
             hostcalls::add_header(Map::Response, name.as_bytes(), value.as_bytes());
         }
+        CONTINUE
     }
 
     /// Forgets a request that has ended.
@@ -188,17 +281,22 @@ impl Worker {
         }
         for (id, step) in steps {
             // A request that is gone has no context, and what follows would act on the one before it.
-            if hostcalls::set_effective_context(id.0) && self.perform(step) == CONTINUE {
-                hostcalls::resume_request();
+            if hostcalls::set_effective_context(id.0) && self.perform(step, id) == CONTINUE {
+                hostcalls::resume(Stream::Request);
             }
         }
         hostcalls::set_effective_context(self.context);
     }
 
     /// Carries out a step on the effective context's request.
-    fn perform(&self, step: Step) -> u32 {
+    fn perform(&self, step: Step, id: RequestId) -> u32 {
         match step {
             Step::Wait => PAUSE,
+            Step::Flow(flow) => {
+                self.carry_out(*flow, id, None);
+                // It has let go on what may go on.
+                PAUSE
+            }
             Step::Forward(forwarding) => {
                 for edit in &forwarding.edits {
                     let done = match edit {

@@ -267,7 +267,7 @@ fn headers(request: &Request) -> Headers {
 
 fn outcome(filter: &Filter, request: &Request, headers: &Headers, step: Step) -> Outcome {
     match step {
-        Step::Wait => panic!("{request:?} waits again"),
+        Step::Wait | Step::Flow(_) => panic!("{request:?} waits again"),
         Step::Forward(forwarding) => {
             let mut headers = headers.to_vec();
             for edit in forwarding.edits {

@@ -352,7 +352,7 @@ impl Core {
     pub fn stepped(&mut self, slot: usize, id: u32, step: &Step, field: &str) {
         let waited = self.time - self.requests[&id].sent_at;
         let fate = match step {
-            Step::Wait => {
+            Step::Wait | Step::Flow(_) => {
                 self.count("waited");
                 return;
             }
@@ -382,7 +382,7 @@ impl Core {
                     self.refused(slot, exceeded.quota_key.as_str(), exceeded.resets_at);
                 }
             }
-            Step::Wait => {}
+            Step::Wait | Step::Flow(_) => {}
         }
     }
 

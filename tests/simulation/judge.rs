@@ -129,7 +129,7 @@ fn told(step: &Step) -> String {
             (None, Decision::Unavailable) => "unavailable, allowed".to_owned(),
             other => format!("{other:?}"),
         },
-        Step::Wait => "waits".to_owned(),
+        Step::Wait | Step::Flow(_) => "waits".to_owned(),
         Step::Deny(refusal) => match &refusal.denial {
             Denial::TenantNotFound(None) => "404".to_owned(),
             Denial::TenantNotFound(Some(name)) => format!("404 {name}"),
@@ -201,7 +201,7 @@ impl Verdict<'_> {
                 (Denial::ServiceUnavailable, None) => self.unavailable(false),
                 _ => unexpected(),
             },
-            Step::Wait => unexpected(),
+            Step::Wait | Step::Flow(_) => unexpected(),
         }
     }
 

@@ -42,7 +42,7 @@ impl Decisions {
         match black_box(step) {
             Step::Forward(_) => true,
             Step::Deny(_) => false,
-            Step::Wait => panic!("nobody can be asked here, but the request waits"),
+            Step::Wait | Step::Flow(_) => panic!("nobody can be asked here, but the request waits"),
         }
     }
 }
