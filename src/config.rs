@@ -63,8 +63,8 @@ settings! {
         };
         if by_message && isolation.as_ref().is_some_and(|isolation| !verifies(isolation)) {
             section.fault(
-                "websocket.authMessage",
-                "needs the strategy jwt with keys or a secret: the message's token is verified here",
+                "websocket",
+                "its authMessage needs the strategy jwt, with keys or a secret: the token is verified here",
             );
         }
         for (quota, tenant) in misfits(quotas.as_ref(), tenants.as_ref()) {

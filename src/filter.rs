@@ -127,12 +127,13 @@ pub struct Filter {
     tokens: Option<Tokens>,
     /// Where keys come from, if from a URL.
     key_source: Option<KeySource>,
-    waiting: HashMap<RequestId, Pending, Ids>,
+    /// Boxed, as connections are: with keys and values of the same sizes, all these maps share their code.
+    waiting: HashMap<RequestId, Box<Pending>, Ids>,
     meters: Meters,
     /// Requests that went on, and whose response or end has to do with a quota.
     metered: HashMap<RequestId, Metered, Ids>,
     /// WebSocket connections whose bytes are looked at.
-    connections: HashMap<RequestId, Connection, Ids>,
+    connections: HashMap<RequestId, Box<Connection>, Ids>,
 }
 
 /// A request on its way to a verdict.
@@ -379,7 +380,7 @@ impl Filter {
         let step = self.advance(&mut pending, Turn { id, head: Some(head), host });
         if matches!(step, Step::Wait) {
             pending.trace = Trace::In(head).headers();
-            self.waiting.insert(id, pending);
+            self.waiting.insert(id, Box::new(pending));
             return step;
         }
         if pending.phase == Phase::Request { step } else { self.follow(id, &pending, step, host) }

@@ -243,7 +243,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         (
             with("/websocket", json!({"authMessage": "required"})),
             vec![
-                "websocket.authMessage: needs the strategy jwt with keys or a secret: the message's token is verified here",
+                "websocket: its authMessage needs the strategy jwt, with keys or a secret: the token is verified here",
             ],
             false,
         ),

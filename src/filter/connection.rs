@@ -327,6 +327,7 @@ impl Connection {
     }
 
     /// Looks for the auth message in what the client has sent; it may have `most` bytes.
+    #[inline(never)]
     pub fn find_auth(&mut self, piece: Piece<'_>, most: usize) -> Found {
         let Stage::Awaits { text, .. } = &mut self.stage else { return Found::Nothing };
         let bytes = (piece.read)(self.scanned, piece.size.saturating_sub(self.scanned));
@@ -359,6 +360,7 @@ impl Connection {
     }
 
     /// Looks for messages in what the client has sent, and notes where they begin, and what is wrong with the frames, if anything is.
+    #[inline(never)]
     pub fn find_messages(&mut self, piece: Piece<'_>) {
         let mut cursor = Cursor::new(&mut self.client, piece, self.scanned);
         self.scanned = piece.size;
@@ -412,6 +414,7 @@ impl Connection {
     }
 
     /// Ends the connection.
+    #[inline(never)]
     pub fn end(&mut self, ending: Ending, place: Place, now: Duration) -> Flow {
         let withholds = matches!(self.stage, Stage::Awaits { .. } | Stage::Judged);
         let mut flow = Flow { verdict: Some(ending.verdict(self.tenant.as_ref())), ..Flow::unchanged() };
@@ -444,6 +447,7 @@ impl Connection {
     }
 
     /// Goes on with an end: the client has sent something.
+    #[inline(never)]
     pub fn client_at_end(&mut self, piece: Piece<'_>, now: Duration) -> Flow {
         let Stage::Ends(farewell) = &mut self.stage else { return Flow::unchanged() };
         let mut cursor = Cursor::new(&mut self.client, piece, 0);
@@ -525,6 +529,7 @@ impl<'c> Cursor<'c> {
     }
 
     /// The next header, and where it begins if that is in this piece.
+    #[inline(never)]
     fn next(&mut self) -> Option<(Option<usize>, Result<Header, Violation>)> {
         let mut start = None;
         loop {
@@ -544,6 +549,7 @@ impl<'c> Cursor<'c> {
     }
 
     /// The first place between two frames, at the end of the piece if nowhere else.
+    #[inline(never)]
     fn boundary(&mut self) -> Option<usize> {
         loop {
             self.skip();
@@ -572,6 +578,7 @@ impl<'c> Cursor<'c> {
         self.at = self.at.saturating_add(self.frames.skip(available));
     }
 
+    #[inline(never)]
     fn header(&mut self) -> Result<Option<Header>, Violation> {
         let inside = |cursor: &Self| cursor.at.checked_sub(cursor.window_at).filter(|from| *from < cursor.window.len());
         let from = inside(self).unwrap_or_else(|| {

@@ -49,13 +49,14 @@ impl Filter {
                 forwarding.decision = Decision::AwaitsMessage;
                 let deadline = host.monotonic().saturating_add(self.config.websocket.auth_timeout());
                 let stage = Stage::Awaits { deadline, text: AuthText::default() };
-                self.connections.insert(id, Connection::new(stage, tenant, false, self.counts_messages()));
+                let connection = Connection::new(stage, tenant, false, self.counts_messages());
+                self.connections.insert(id, Box::new(connection));
             }
             Phase::Upgrade if tenant.is_some() => {
                 let mut connection = Connection::new(Stage::Passes, tenant, true, self.counts_messages());
                 self.watch(&mut connection, pending, host);
                 if self.counts_messages() || connection.recheck_at.is_some() {
-                    self.connections.insert(id, connection);
+                    self.connections.insert(id, Box::new(connection));
                 }
             }
             _ => {}
@@ -211,7 +212,7 @@ impl Filter {
         let mut pending = Pending::of_connection(Phase::Message { names: message.tenant }, claims);
         match self.advance(&mut pending, Turn { id, head: None, host }) {
             Step::Wait => {
-                self.waiting.insert(id, pending);
+                self.waiting.insert(id, Box::new(pending));
                 None
             }
             step => Some(self.settle(connection, &pending, step, host)),
@@ -246,7 +247,7 @@ impl Filter {
         let mut pending = Pending::of_connection(Phase::Count, vec![(Resolution::Jwt, State::Tenant(tenant))]);
         let step = self.advance(&mut pending, Turn { id, head: None, host });
         if step == Step::Wait {
-            self.waiting.insert(id, pending);
+            self.waiting.insert(id, Box::new(pending));
         }
         Counting::of(step)
     }
