@@ -322,7 +322,7 @@ fn bad() -> Vec<(Value, Vec<&'static str>, bool)> {
         (
             with("/a.b", json!(1)),
             vec![
-                "[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward, quotas, rateLimitHeaders, logFields",
+                "[\"a.b\"]: unknown key \"a.b\", expected one of: isolation, tenants, lookupTenant, forward, quotas, rateLimitHeaders, logFields, websocket",
             ],
             true,
         ),
