@@ -87,13 +87,28 @@ pub struct Verdict {
     pub tenant: Option<Rc<Tenant>>,
 }
 
-/// How a connection is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
-    /// The status, which a client sees whose upgrade has no response yet.
-    pub status: u16,
+/// How a connection is cut. A client whose upgrade has no response yet gets this as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    /// By a refusal.
+    Refusal(Denial),
+    /// Because what the client has sent can't be read.
+    Fault {
+        /// The response's status.
+        status: u16,
+        /// Envoy's response code details.
+        details: &'static str,
+    },
+}
+
+impl Cut {
     /// Envoy's response code details.
-    pub details: &'static str,
+    pub const fn details(&self) -> &'static str {
+        match self {
+            Self::Refusal(denial) => denial.response_code_details(),
+            Self::Fault { details, .. } => details,
+        }
+    }
 }
 
 impl Flow {
@@ -149,27 +164,29 @@ pub struct Ending {
 
 impl Ending {
     /// It is refused.
-    pub fn refused(denial: &Denial) -> Self {
-        Self::new(Close::policy(denial.close_reason()), denial.status(), denial.response_code_details())
+    pub fn refused(denial: Denial) -> Self {
+        Self { close: Close::policy(denial.close_reason()), cut: Cut::Refusal(denial) }
     }
 
     /// No auth message has come in time.
     pub fn too_late() -> Self {
-        let ending = Self::refused(&Denial::Unauthorized(TokenFault::Missing));
+        let ending = Self::refused(Denial::Unauthorized(TokenFault::Missing));
         Self { close: Close::policy("UNAUTHORIZED: no auth message in time"), ..ending }
     }
 
     /// What the client sends are no frames.
     pub fn violation(violation: Violation) -> Self {
-        Self::new(Close::protocol_error(violation.reason()), 403, "tenancy_protocol_error")
+        let cut = Cut::Fault { status: 403, details: "tenancy_protocol_error" };
+        Self { close: Close::protocol_error(violation.reason()), cut }
     }
 
     /// The first message can't be the auth message.
     pub fn unfit(unfit: Unfit) -> Self {
-        let missing = Self::refused(&Denial::Unauthorized(TokenFault::Missing));
+        let missing = Self::refused(Denial::Unauthorized(TokenFault::Missing));
         match unfit {
             Unfit::TooLong => {
-                Self::new(Close::too_large("the auth message is too long"), 413, "tenancy_message_too_large")
+                let cut = Cut::Fault { status: 413, details: "tenancy_message_too_large" };
+                Self { close: Close::too_large("the auth message is too long"), cut }
             }
             Unfit::NotText => {
                 Self { close: Close::policy("UNAUTHORIZED: the first message is no auth message"), ..missing }
@@ -178,12 +195,9 @@ impl Ending {
         }
     }
 
-    fn new(close: Close, status: u16, details: &'static str) -> Self {
-        Self { close, cut: Cut { status, details } }
-    }
-
     fn verdict(&self, tenant: Option<&Rc<Tenant>>) -> Verdict {
-        let decision = self.cut.details.strip_prefix("tenancy_").unwrap_or(self.cut.details);
+        let details = self.cut.details();
+        let decision = details.strip_prefix("tenancy_").unwrap_or(details);
         Verdict { decision, tenant: tenant.cloned() }
     }
 }
@@ -432,7 +446,7 @@ impl Connection {
         let goes_well = client_told || awaits_pong;
         // A client that has never been let in is not waited for: what it sent now would be too late.
         if !self.is_open || place == Place::Broken || (withholds && !goes_well) {
-            flow.cut = Some(ending.cut);
+            flow.cut = Some(ending.cut.clone());
         }
         self.holds_client &= place == Place::Nowhere;
         self.uncounted.clear();
@@ -508,7 +522,7 @@ impl Connection {
     /// How it is cut, once its end has taken too long.
     pub fn overdue(&self, now: Duration) -> Option<Cut> {
         match &self.stage {
-            Stage::Ends(farewell) if now >= farewell.deadline => Some(farewell.ending.cut),
+            Stage::Ends(farewell) if now >= farewell.deadline => Some(farewell.ending.cut.clone()),
             _ => None,
         }
     }

@@ -232,11 +232,11 @@ impl Filter {
             }
             Step::Deny(refusal) => {
                 connection.tenant = refusal.tenant.or(connection.tenant.take());
-                (Ending::refused(&refusal.denial), refusal.events)
+                (Ending::refused(refusal.denial), refusal.events)
             }
             // Where nobody can say which tenant it is, onError may let a request pass without one. But the service believes what
             // the message says.
-            _ => (Ending::refused(&Denial::ServiceUnavailable), Vec::new()),
+            _ => (Ending::refused(Denial::ServiceUnavailable), Vec::new()),
         };
         Flow { events: more, ..connection.end(ending, Place::At(0), host.monotonic()) }
     }
@@ -285,7 +285,7 @@ impl Filter {
             return None;
         }
         if connection.token_until.is_some_and(|until| host.now() >= until) {
-            return Some(Ending::refused(&Denial::Unauthorized(TokenFault::Expired)));
+            return Some(Ending::refused(Denial::Unauthorized(TokenFault::Expired)));
         }
         let now = host.monotonic();
         let tenant = connection.tenant.as_ref().filter(|_| connection.recheck_at.is_some_and(|at| now >= at))?;
@@ -305,7 +305,7 @@ impl Filter {
             Lookup::Waiting | Lookup::Named(_) | Lookup::Usage(_) => return None,
         };
         connection.recheck_at = self.config.websocket.recheck().map(|after| now.saturating_add(after));
-        denial.map(|denial| Ending::refused(&denial))
+        denial.map(Ending::refused)
     }
 
     /// Looks at all connections, and gives what happens with each that is due.
@@ -352,8 +352,8 @@ impl Counting {
         match step {
             Step::Forward(forwarding) => Self::Passes(forwarding.events),
             Step::Wait => Self::Waits,
-            Step::Deny(refusal) => Self::Refused(Ending::refused(&refusal.denial), refusal.events),
-            Step::Flow(_) => Self::Refused(Ending::refused(&Denial::ServiceUnavailable), Vec::new()),
+            Step::Deny(refusal) => Self::Refused(Ending::refused(refusal.denial), refusal.events),
+            Step::Flow(_) => Self::Refused(Ending::refused(Denial::ServiceUnavailable), Vec::new()),
         }
     }
 }

@@ -10,7 +10,8 @@ use super::envoy::Envoy;
 use super::hostcalls::{self, Buffer, Map, Metric, Stream};
 use super::{CONTINUE, PAUSE};
 use crate::config::Config;
-use crate::filter::{Event, Filter, Flow, Happening, HeaderEdit, Passage, Piece, Step};
+use crate::denial::Denial;
+use crate::filter::{Cut, Event, Filter, Flow, Happening, HeaderEdit, Passage, Piece, Step};
 use crate::host::{Answer, CallId, Host, RequestId};
 use crate::request::{Head, header_pairs};
 use crate::tenant::Tenant;
@@ -204,7 +205,10 @@ impl Worker {
             }
         }
         if let Some(cut) = flow.cut {
-            hostcalls::send_local_response(cut.status, cut.details, &[], "", 13);
+            match cut {
+                Cut::Refusal(denial) => refuse(&denial),
+                Cut::Fault { status, details } => hostcalls::send_local_response(status, details, &[], "", 13),
+            };
             return PAUSE;
         }
         if flow.proceeds
@@ -314,15 +318,10 @@ impl Worker {
                 CONTINUE
             }
             Step::Deny(refusal) => {
-                let denial = &refusal.denial;
-                let details = denial.response_code_details();
+                let details = refusal.denial.response_code_details();
                 self.record(details.strip_prefix("tenancy_").unwrap_or(details), refusal.tenant.as_deref());
                 self.count(&refusal.events);
-                let (headers, body) = (denial.headers(), denial.body());
-                debug!("tenancy: refused: {body}");
-                let headers: Vec<(&str, &[u8])> =
-                    headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-                hostcalls::send_local_response(denial.status(), details, &headers, &body, denial.grpc_status());
+                refuse(&refusal.denial);
                 PAUSE
             }
         }
@@ -367,6 +366,15 @@ impl Worker {
             }
         }
     }
+}
+
+/// Answers the effective context's request with a refusal.
+fn refuse(denial: &Denial) -> bool {
+    let (headers, body) = (denial.headers(), denial.body());
+    debug!("tenancy: refused: {body}");
+    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    let (details, grpc_status) = (denial.response_code_details(), denial.grpc_status());
+    hostcalls::send_local_response(denial.status(), details, &headers, &body, grpc_status)
 }
 
 /// Answers a request that Envoy itself keeps from being judged with 500.

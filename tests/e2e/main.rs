@@ -35,5 +35,6 @@ mod second_lock;
 mod service;
 mod tenancyd;
 mod tokens_in_envoy;
+mod websockets;
 
 run_scenarios!(crate::envoy::EnvoyWorld);
