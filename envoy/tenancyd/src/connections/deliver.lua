@@ -1,4 +1,5 @@
--- Publishes a message, and says how many of a tenant's connections on other instances it was handed to, and how many it missed.
+-- Publishes a message, and says how many of a tenant's connections on other instances it was handed to, and how many it
+-- missed.
 local me, tenant, channel, to_connection, to_user, payload, lifetime = unpack(ARGV)
 redis.call('PUBLISH', channel, payload)
 local handed, missed = 0, 0

@@ -1,14 +1,14 @@
 //! Other instances' connections, by way of Redis.
 //!
-//! Messages go by publish/subscribe, over one channel that every instance hears. Besides, each instance keeps a register of its
-//! connections there, one sorted set a tenant, which only it writes: from these it is known who is connected anywhere. They expire
-//! unless their instance goes on saying that it lives, so what a crash leaves behind goes by itself; and they are compared with
-//! what is really there at every heartbeat, so what an outage of Redis cost comes back by itself.
+//! Messages go by publish/subscribe, over one channel that every instance hears. Besides, each instance keeps a register of
+//! its connections there, one sorted set a tenant, which only it writes: so it is known who is connected anywhere. It counts
+//! only while its instance goes on saying that it lives, so what a crash leaves behind goes by itself; and it is compared with
+//! what is really there now and then, and after every outage of Redis, so what that cost comes back by itself.
 
 use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
@@ -32,6 +32,10 @@ use crate::redis::link::{CONNECTING, Link};
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// After so many seconds without that, its connections are no longer known to others.
 const LIFETIME: u32 = 12;
+/// How many heartbeats it takes until the register is looked through.
+const BEATS_A_CHECK: u32 = 5;
+/// After so many seconds without that, Redis drops it.
+const REGISTERED: u32 = 60;
 /// After so long a silence, its own heartbeats included, an instance connects anew.
 const SILENCE: Duration = Duration::from_secs(10);
 /// The pause before it does, at first and at the most.
@@ -49,6 +53,8 @@ pub struct Relay {
     link: Link,
     instance: String,
     channel: String,
+    /// Whether Redis has been away since the register was last written.
+    was_away: AtomicBool,
     jobs: mpsc::Sender<Job>,
     waiting: Mutex<mpsc::Receiver<Job>>,
 }
@@ -70,7 +76,7 @@ impl Relay {
         let database = link.client().get_connection_info().redis_settings().db();
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let channel = format!("tenancyd:connections:{database}");
-        Ok(Self { link, instance, channel, jobs, waiting: Mutex::new(waiting) })
+        Ok(Self { link, instance, channel, was_away: AtomicBool::new(false), jobs, waiting: Mutex::new(waiting) })
     }
 
     /// Passes on what a client has sent. Clients don't wait for Redis.
@@ -220,6 +226,7 @@ impl Relay {
                     }
                     relayed.listening.store(false, Ordering::Relaxed);
                     relayed.breaks.fetch_add(1, Ordering::Relaxed);
+                    self.was_away.store(true, Ordering::Relaxed);
                     tracing::warn!("other instances are not heard; what they say meanwhile is lost here");
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "can't subscribe"),
@@ -259,19 +266,22 @@ impl Relay {
 
     async fn register(&self, store: &Store) {
         let Some(changes) = &store.changes else { return };
-        let mut beat = Instant::now();
+        let (mut beat, mut beats) = (Instant::now(), 0_u32);
         // Whether the register may be wrong in more than numbers show.
         let mut stale = false;
         loop {
             // It is for a heartbeat that this ends without a change.
             let _ = timeout_at(beat, changes.some()).await;
             let taken = changes.take();
-            stale |= taken.is_none();
+            stale |= taken.is_none() || self.was_away.swap(false, Ordering::Relaxed);
             let due = stale || Instant::now() >= beat;
             let done = async {
                 self.apply(&taken.unwrap_or_default()).await?;
                 if due {
-                    self.beat(store, stale).await?;
+                    self.beat().await?;
+                }
+                if stale || (due && beats.is_multiple_of(BEATS_A_CHECK)) {
+                    self.check(store, stale).await?;
                 }
                 Ok::<_, Refusal>(())
             };
@@ -284,6 +294,7 @@ impl Relay {
                 }
             };
             if due {
+                beats = beats.wrapping_add(1);
                 beat = Instant::now().checked_add(HEARTBEAT).unwrap_or(beat);
             }
         }
@@ -310,15 +321,15 @@ impl Relay {
                 keys.insert(key);
             }
             for key in keys {
-                pipeline.cmd("EXPIRE").arg(key).arg(LIFETIME).ignore();
+                pipeline.cmd("EXPIRE").arg(key).arg(REGISTERED).ignore();
             }
             self.run_all(&pipeline).await?;
         }
         Ok(())
     }
 
-    /// Says that this instance lives, and puts right what the register has wrong.
-    async fn beat(&self, store: &Store, stale: bool) -> Result<(), Refusal> {
+    /// Says that this instance lives.
+    async fn beat(&self) -> Result<(), Refusal> {
         let mut pipeline = pipe();
         pipeline
             .cmd("EVAL")
@@ -327,11 +338,15 @@ impl Relay {
             .arg(&self.instance)
             .arg(&self.channel)
             .arg(LIFETIME);
-        self.run_all(&pipeline).await?;
+        self.run_all(&pipeline).await.map(|_| ())
+    }
+
+    /// Puts right what the register has wrong: where the numbers differ, or everywhere.
+    async fn check(&self, store: &Store, stale: bool) -> Result<(), Refusal> {
         for chunk in store.census().chunks(CHUNK) {
             let mut pipeline = pipe();
             for (tenant, _) in chunk {
-                pipeline.cmd("EXPIRE").arg(self.key(tenant)).arg(LIFETIME).ignore();
+                pipeline.cmd("EXPIRE").arg(self.key(tenant)).arg(REGISTERED).ignore();
                 pipeline.cmd("ZCARD").arg(self.key(tenant));
             }
             let counts = self.run_all(&pipeline).await?;
@@ -347,7 +362,7 @@ impl Relay {
     async fn rewrite(&self, store: &Store, tenant: &Identifier) -> Result<(), Refusal> {
         let key = self.key(tenant);
         let mut pipeline = pipe();
-        pipeline.cmd("DEL").arg(&key).ignore();
+        pipeline.atomic().cmd("DEL").arg(&key).ignore();
         let mut after = None;
         loop {
             let clients = store.list(tenant, after, CHUNK);
@@ -356,7 +371,7 @@ impl Relay {
                 for entry in clients.iter().flat_map(|client| entries(client)) {
                     add.arg(0).arg(entry);
                 }
-                pipeline.ignore().cmd("EXPIRE").arg(&key).arg(LIFETIME).ignore();
+                pipeline.ignore().cmd("EXPIRE").arg(&key).arg(REGISTERED).ignore();
                 after = Some(last.id);
             }
             self.run_all(&pipeline).await?;
@@ -380,8 +395,8 @@ fn lose(relayed: &Relayed, jobs: &[Job]) {
     }
 }
 
-/// What the register says of a connection. In the order of bytes, which is that of sorted sets whose scores are equal, these are
-/// found by the connection's name, and by its user's.
+/// What the register says of a connection. In the order of bytes, which is that of sorted sets whose scores are equal, these
+/// are found by the connection's name, and by its user's.
 fn entries(client: &Client) -> impl Iterator<Item = String> {
     let Client { id, user, since, .. } = client;
     let user = user.as_deref().map(encoded);

@@ -21,6 +21,13 @@ fn server(arguments: &[&str]) -> Tenancyd {
     server
 }
 
+/// How many kilobytes it has in memory.
+fn memory(server: &Tenancyd) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 #[track_caller]
 fn refused(answer: Result<Socket, Refused>, status: u16, code: &str) {
     let Err(answer) = answer else { panic!("it was let in") };
@@ -252,12 +259,7 @@ fn a_slow_reader_is_dropped_and_nobody_else_misses_anything() {
     let mut slow = Socket::open(&server, "acme", Some("slow"));
     let (mut one, mut other) = (Socket::open(&server, "acme", None), Socket::open(&server, "acme", None));
     let data = "x".repeat(50_000);
-    let memory = || -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
-    let before = memory();
+    let before = memory(&server);
     // Far more than the sockets' buffers and the queue hold.
     for number in 0..600 {
         one.say(&json!({"action": "broadcast", "data": {"number": number, "fill": data}}));
@@ -266,7 +268,7 @@ fn a_slow_reader_is_dropped_and_nobody_else_misses_anything() {
         }
     }
     server.counted(r#"tenancyd_connections_closed_total{reason="slow_reader"} 1"#);
-    assert!(memory() < before + 20 * 1024, "{before} kB, then {} kB", memory());
+    assert!(memory(&server) < before + 20 * 1024, "{before} kB, then {} kB", memory(&server));
     assert_eq!(server.get("/tenants/acme/connections").json()["connections"].as_array().unwrap().len(), 2);
     // It was cut, since it didn't read that either; what had been sent comes first.
     let mut read = 0;
@@ -275,6 +277,28 @@ fn a_slow_reader_is_dropped_and_nobody_else_misses_anything() {
     }
     assert!(read < 600, "{read}");
     server.counted("tenancyd_connections 2");
+}
+
+#[test]
+fn pings_that_nobody_reads_the_answers_of_cost_no_memory() {
+    let server = server(&[]);
+    let flooding = Socket::open(&server, "acme", None);
+    let mut other = Socket::open(&server, "acme", None);
+    let before = memory(&server);
+    // Masked, with a mask of nothing, and the longest that there are.
+    let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+    ping.extend_from_slice(&[b'x'; 125]);
+    let many = ping.repeat(1000);
+    let mut stream = flooding.0.get_ref();
+    stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    for _ in 0..300 {
+        // It may be held up, or cut, at some point.
+        if stream.write_all(&many).is_err() {
+            break;
+        }
+    }
+    other.heard_nothing();
+    assert!(memory(&server) < before + 8 * 1024, "{before} kB, then {} kB", memory(&server));
 }
 
 #[test]

@@ -10,7 +10,11 @@ use crate::sockets::Socket;
 
 /// One of several, which hears the others.
 fn instance(redis: &Redis) -> Tenancyd {
-    let all = ["--database", ":memory:", "--connections", "127.0.0.1:0", "--redis", &redis.url];
+    instance_in(&redis.url)
+}
+
+fn instance_in(url: &str) -> Tenancyd {
+    let all = ["--database", ":memory:", "--connections", "127.0.0.1:0", "--redis", url];
     let server = Tenancyd::start(&all);
     for tenant in ["acme", "globex"] {
         server.put(&format!("/tenants/{tenant}"), "{}");
@@ -81,6 +85,37 @@ fn messages_and_lists_reach_across_instances_and_not_across_tenants() {
     foreign.heard_nothing();
     drop(there);
     listed(&one, "acme", 1);
+}
+
+#[test]
+fn another_installation_in_the_same_redis_is_not_heard() {
+    let redis = Redis::on_a_port();
+    let (ours, theirs) = (instance(&redis), instance_in(&redis.url.replace("/0", "/1")));
+    let mut here = Socket::open(&ours, "acme", Some("jo"));
+    let mut there = Socket::open(&theirs, "acme", Some("kim"));
+    listed(&ours, "acme", 1);
+    assert_eq!(theirs.post("/tenants/acme/messages", r#"{"data":1}"#).text, r#"{"connections":1,"complete":true}"#);
+    assert_eq!(there.hear()["data"], 1);
+    // One after the other: had the first come across, it would be there before the second.
+    assert_eq!(ours.post("/tenants/acme/messages", r#"{"data":2}"#).json()["connections"], 1);
+    assert_eq!(here.hear()["data"], 2);
+}
+
+#[test]
+fn what_the_register_has_wrong_is_put_right() {
+    let redis = Redis::start();
+    let (one, other) = (instance(&redis), instance(&redis));
+    let mut here = Socket::open(&one, "acme", Some("jo"));
+    let mut there = Socket::open(&other, "acme", Some("kim"));
+    listed(&one, "acme", 2);
+    let cleared: String = redis::cmd("FLUSHALL").query(&mut redis.connect()).unwrap();
+    assert_eq!(cleared, "OK");
+    // Messages don't depend on it.
+    there.say(&json!({"action": "broadcast", "data": 1}));
+    for socket in [&mut here, &mut there] {
+        assert_eq!(socket.hear()["data"], 1);
+    }
+    listed(&one, "acme", 2);
 }
 
 #[test]
