@@ -1,8 +1,8 @@
 //! Clients' WebSocket connections, by tenant, behind an Envoy whose filter has judged every upgrade.
 //!
-//! A [`socket`] is one connection's life. Once its tenant is known it is in the [`store`], where messages find it, and put
-//! themselves into its [`outbox`]. [`message`] is what is said, [`name`] who says it. What is for connections of other
-//! instances goes by the [`relay`]; [`tally`] counts.
+//! A [`socket`] is one connection's life. Once its tenant is known it is in the [`store`], where messages find it, and
+//! put themselves into its [`outbox`]. [`message`] is what is said, [`name`] who says it. What is for connections of
+//! other instances goes by the [`relay`]; [`tally`] counts.
 
 pub mod changes;
 pub mod message;
@@ -224,6 +224,10 @@ impl Connections {
         if timeout(STOP_TIMEOUT, self.places.acquire_many(self.bounds.connections)).await.is_err() {
             tracing::warn!("some connections didn't end in time; they are cut");
         }
+    }
+
+    /// Tells the other instances, where there are any, that this one is gone.
+    pub async fn leave(&self) {
         if let Some(relay) = &self.relay {
             relay.leave().await;
         }

@@ -11,7 +11,7 @@
 //! [`counts`] is what tenants use of their quotas, counted by proxies that hold [leases](lease) of them, in periods of the
 //! [`calendar`]. They are in the database as well, or in [`redis`] where several `tenancyd` count together.
 //!
-//! [`connections`] is a house of its own behind a listener of its own: tenants' WebSocket connections, and who says what to whom.
+//! [`connections`] are clients' WebSockets, behind a listener of their own: who is there, and who says what to whom.
 //!
 //! What the SQL says about one subject is in one file under `store/`, and what HTTP says about it in one under `api/`;
 //! a further subject is one more file in each, and one more entry in the list of migrations.

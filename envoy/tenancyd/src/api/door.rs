@@ -15,8 +15,8 @@ use crate::error::Refusal;
 /// A connection reads so many bytes at once: most messages are small, and most connections silent.
 const READ_BUFFER_BYTES: usize = 4096;
 
-/// What a frame has beside the `data` of a message, and more. Only so much of answers to pings piles up for a client that
-/// reads none of them.
+/// What a frame has beside the `data` of a message, and more. Only so much of answers to pings piles up for a client
+/// that reads none of them.
 const FRAME_BYTES: usize = 16 * 1024;
 
 /// The upgrade, or over HTTP/2 the extended CONNECT.

@@ -192,9 +192,8 @@ mod tests {
             assert_eq!(listed.join("; "), expected, "{json}");
         }
         let auth = FromClient::parse(r#"{"action":"auth","token":"t","tenantId":"acme","v":1}"#).unwrap();
-        assert!(
-            matches!(auth, FromClient::Auth { token: Some(token), tenant_id } if token == "t" && tenant_id.as_str() == "acme")
-        );
+        let FromClient::Auth { token, tenant_id } = auth else { panic!("{auth:?}") };
+        assert_eq!((token.as_deref(), tenant_id.as_str()), (Some("t"), "acme"));
     }
 
     #[test]

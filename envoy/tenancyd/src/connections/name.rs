@@ -38,8 +38,8 @@ impl Serialize for ConnectionId {
     }
 }
 
-/// The user that a token is about: its `sub`, where that can be a name. The token isn't verified here. It may only be one that
-/// the filter has verified, of a request that showed the secret of the route behind the filter.
+/// The user that a token is about: its `sub`, where that can be a name. The token isn't verified here. It may only be
+/// one that the filter has verified, of a request that showed the secret of the route behind the filter.
 pub fn subject(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {

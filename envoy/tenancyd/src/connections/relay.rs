@@ -1,9 +1,10 @@
 //! Other instances' connections, by way of Redis.
 //!
-//! Messages go by publish/subscribe, over one channel that every instance hears. Besides, each instance keeps a register of
-//! its connections there, one sorted set a tenant, which only it writes: so it is known who is connected anywhere. It counts
-//! only while its instance goes on saying that it lives, so what a crash leaves behind goes by itself; and it is compared with
-//! what is really there now and then, and after every outage of Redis, so what that cost comes back by itself.
+//! Messages go by publish/subscribe, over one channel that every instance hears. Besides, each instance keeps a
+//! register of its connections there, one sorted set a tenant, which only it writes: so it is known who is connected
+//! anywhere. It counts only while its instance goes on saying that it lives, so what a crash leaves behind goes by
+//! itself; and it is compared with what is really there now and then, and after every outage of Redis, so what that
+//! cost comes back by itself.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -395,8 +396,8 @@ fn lose(relayed: &Relayed, jobs: &[Job]) {
     }
 }
 
-/// What the register says of a connection. In the order of bytes, which is that of sorted sets whose scores are equal, these
-/// are found by the connection's name, and by its user's.
+/// What the register says of a connection. In the order of bytes, which is that of sorted sets whose scores are equal,
+/// these are found by the connection's name, and by its user's.
 fn entries(client: &Client) -> impl Iterator<Item = String> {
     let Client { id, user, since, .. } = client;
     let user = user.as_deref().map(encoded);

@@ -123,7 +123,8 @@ pub async fn serve(
     }
 }
 
-/// That a connection is there. When it is dropped, also by a panic, the connection is counted as ended, and its place is free.
+/// That a connection is there. When it is dropped, also by a panic, the connection is counted as ended, and its place
+/// is free.
 struct Life {
     connections: Arc<Connections>,
     id: ConnectionId,
@@ -319,7 +320,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Says why, and waits for the client's answer. Where the client said it, the library answers while we wait for the end.
+/// Says why, and waits for the client's answer. Where the client said it, the library answers while we wait for the
+/// end.
 async fn close(socket: &mut WebSocket, end: End) {
     if let Some((code, reason)) = end.close() {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };

@@ -36,8 +36,8 @@ impl Link {
         &self.client
     }
 
-    /// Asks within bounds. Where the connection turns out to be gone it is asked once more over a new one: so a restart of Redis
-    /// is nothing that anybody need notice, and nothing may be asked here that must not be done twice.
+    /// Asks within bounds. Where the connection turns out to be gone it is asked once more over a new one: so a restart
+    /// of Redis is nothing that anybody need notice, and nothing may be asked here that must not be done twice.
     pub async fn ask<T, F: Future<Output = RedisResult<T>>>(
         &self,
         question: impl Fn(MultiplexedConnection) -> F,
@@ -95,7 +95,8 @@ fn is_the_connections(error: &RedisError) -> bool {
 
 fn refusal(error: RedisError) -> Refusal {
     match error.kind() {
-        // What a script of ours does wrong; all else passes: no connection, no memory, no permission to write at present.
+        // What a script of ours does wrong; all else passes: no connection, no memory, no permission to write at
+        // present.
         ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::UnexpectedReturnType | ErrorKind::Parse => {
             Refusal::Internal(format!("Redis: {error}"))
         }
