@@ -312,6 +312,36 @@ fn a_slow_reader_that_reads_again_learns_why_it_was_dropped() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_of_a_message_for_too_long_is_cut() {
+    let server = server(&[]);
+    let _stuck = Socket::open(&server, "acme", None);
+    let data = json!({"data": "x".repeat(250_000)}).to_string();
+    let written = || -> u32 {
+        let text = server.get("/metrics").text;
+        let out = r#"tenancyd_connection_messages_total{direction="out"} "#;
+        text.lines().find_map(|line| line.strip_prefix(out)).unwrap().parse().unwrap()
+    };
+    // Until the sockets' buffers are full; the queue holds what comes after that.
+    let mut posted = written();
+    loop {
+        assert_eq!(server.post("/tenants/acme/messages", &data).json()["connections"], 1);
+        posted += 1;
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while written() < posted && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if written() < posted {
+            break;
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !server.get("/metrics").text.contains(r#"tenancyd_connections_closed_total{reason="write_timeout"} 1"#) {
+        assert!(Instant::now() < deadline, "{}", server.get("/metrics").text);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn who_is_silent_is_pinged_and_who_doesnt_answer_is_closed() {
     let server = server(&["--connections-idle-seconds", "2"]);
     let mut answers = Socket::open(&server, "acme", None);

@@ -119,6 +119,32 @@ fn what_the_register_has_wrong_is_put_right() {
 }
 
 #[test]
+fn a_redis_that_hangs_holds_up_nobody_here() {
+    let redis = Redis::start();
+    let (one, other) = (instance(&redis), instance(&redis));
+    let mut here = Socket::open(&one, "acme", Some("jo"));
+    let mut there = Socket::open(&other, "acme", Some("kim"));
+    listed(&one, "acme", 2);
+    redis.signal("STOP");
+    let begun = Instant::now();
+    for number in 0..20 {
+        here.say(&json!({"action": "broadcast", "data": number}));
+        assert_eq!(here.hear()["data"], number);
+    }
+    // Sooner than Redis is given up for a single one of them.
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    here.say(&json!({"action": "send", "to": "kim", "data": "sent"}));
+    assert_eq!(here.hear()["error"]["code"], "SERVICE_UNAVAILABLE");
+    assert_eq!(one.post("/tenants/acme/messages", r#"{"data":1}"#).text, r#"{"connections":1,"complete":false}"#);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(here.hear()["data"], 1);
+    redis.signal("CONT");
+    // Redis may do now what it was asked to do meanwhile; what counts is that it goes on.
+    one.post("/tenants/acme/messages", r#"{"data":"last"}"#);
+    while there.hear()["data"] != "last" {}
+}
+
+#[test]
 fn what_a_crashed_instance_leaves_behind_goes_by_itself() {
     let redis = Redis::start();
     let (one, mut other) = (instance(&redis), instance(&redis));
