@@ -14,6 +14,7 @@ pub mod store;
 pub mod tally;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
@@ -173,7 +174,7 @@ impl Connections {
         match relay.post(tenant, to, &text).await {
             Ok(handed) => Handed { connections: here.saturating_add(handed.connections), ..handed },
             Err(refusal) => {
-                self.tally.relayed.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.tally.relayed.lost.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(error = refusal.private(), "a message may not have reached the other instances");
                 Handed { connections: here, complete: false }
             }
@@ -209,11 +210,12 @@ impl Connections {
     /// Keeps in touch with the other instances, where there are any, for good.
     pub async fn keep_in_touch(&self) {
         if let Some(relay) = &self.relay {
+            self.tally.relayed.wanted.store(true, Ordering::Relaxed);
             relay.run(&self.store, &self.tally.relayed).await;
         }
     }
 
-    /// Whether other instances are heard, where there may be any.
+    /// Whether there may be other instances.
     pub fn relays(&self) -> bool {
         self.relay.is_some()
     }

@@ -188,6 +188,9 @@ fn write_connections(connections: &Connections, text: &mut Text) {
         let relayed = &tally.relayed;
         text.family("tenancyd_relay_lost_total", "counter", "Messages that may not have reached the other instances.");
         text.sample("tenancyd_relay_lost_total", relayed.lost.load(Ordering::Relaxed));
+    }
+    if tally.relayed.wanted.load(Ordering::Relaxed) {
+        let relayed = &tally.relayed;
         text.family("tenancyd_relay_breaks_total", "counter", "How often other instances could no longer be heard.");
         text.sample("tenancyd_relay_breaks_total", relayed.breaks.load(Ordering::Relaxed));
         text.family("tenancyd_relay_listening", "gauge", "Whether other instances are heard.");

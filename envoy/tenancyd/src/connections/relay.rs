@@ -388,10 +388,10 @@ impl Relay {
     }
 }
 
-/// Counts messages that are lost, and tells those who sent to somebody, since they alone expect an answer.
+/// Counts messages that are lost, and tells those who sent to somebody who isn't here, since they alone expect an answer.
 fn lose(relayed: &Relayed, jobs: &[Job]) {
     relayed.lost.fetch_add(u64::try_from(jobs.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    for job in jobs.iter().filter(|job| job.to.is_some()) {
+    for job in jobs.iter().filter(|job| job.to.is_some() && job.here == 0) {
         job.from.outbox.push(&message::unreachable().into());
     }
 }

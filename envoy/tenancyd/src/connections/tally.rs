@@ -26,6 +26,8 @@ pub struct Relayed {
     pub lost: AtomicU64,
     /// How often the other instances could no longer be heard.
     pub breaks: AtomicU64,
+    /// Whether they are to be heard at all: an instance that takes no connections has nobody to pass it on to.
+    pub wanted: AtomicBool,
     /// Whether they can be.
     pub listening: AtomicBool,
 }
