@@ -1,7 +1,9 @@
 //! The HTTP interface: which path leads where, and what every request has in common.
 
 mod access;
+mod connections;
 mod domains;
+mod door;
 mod health;
 mod input;
 mod leases;
@@ -16,8 +18,9 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodFilter, MethodRouter, get, on, post, put};
 
+use crate::connections::Connections;
 use crate::counts::Counts;
 use crate::error::Refusal;
 use crate::metrics::Metrics;
@@ -30,6 +33,8 @@ pub struct State {
     pub store: Arc<Store>,
     /// Usage and leases.
     pub counts: Counts,
+    /// Clients' connections.
+    pub connections: Arc<Connections>,
     /// What a writer must show; without it nobody writes.
     pub token: Option<Token>,
     /// What a proxy that leases must show, where it isn't the writer's token; without it every proxy may lease.
@@ -53,6 +58,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<State>>)> {
         ("/tenants/{tenantId}/usage", get(usage::list)),
         ("/tenants/{tenantId}/usage/{quotaKey}", get(usage::show).put(usage::put).delete(usage::delete)),
         ("/tenants/{tenantId}/leases/{quotaKey}", post(leases::post)),
+        ("/tenants/{tenantId}/connections", get(connections::list)),
+        ("/tenants/{tenantId}/messages", post(connections::post)),
         ("/domains/{domain}", get(domains::show).put(domains::put).delete(domains::delete)),
         ("/healthz", get(health::alive)),
         ("/readyz", get(health::ready)),
@@ -68,7 +75,16 @@ pub fn paths() -> Vec<&'static str> {
 
 /// The whole interface.
 pub fn router(state: Arc<State>) -> Router {
-    routes()
+    complete(routes(), state)
+}
+
+/// The other listener's interface, where clients connect: nothing of the first one is there.
+pub fn door(state: Arc<State>) -> Router {
+    complete(vec![("/ws", on(MethodFilter::GET.or(MethodFilter::CONNECT), door::open))], state)
+}
+
+fn complete(routes: Vec<(&'static str, MethodRouter<Arc<State>>)>, state: Arc<State>) -> Router {
+    routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Refusal::NoRoute)

@@ -31,6 +31,10 @@ pub enum Refusal {
     },
     /// A write, while no token is configured.
     WritesOff,
+    /// An upgrade for which the filter doesn't vouch.
+    NotVouched,
+    /// An upgrade beyond the most connections, or during the stop.
+    Full,
     /// A tenant's id or slug already names another tenant.
     NameTaken {
         /// `id` or `slug`.
@@ -80,13 +84,13 @@ impl Refusal {
             Self::NotFound { .. } | Self::NoRoute => (StatusCode::NOT_FOUND, "NOT_FOUND"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
-            Self::WritesOff => (StatusCode::FORBIDDEN, "FORBIDDEN"),
+            Self::WritesOff | Self::NotVouched => (StatusCode::FORBIDDEN, "FORBIDDEN"),
             Self::NameTaken { .. } => (StatusCode::CONFLICT, "CONFLICT"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR"),
             Self::Gone { .. } => (StatusCode::GONE, "GONE"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE"),
             Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),
+            Self::Unavailable(_) | Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         }
     }
@@ -106,6 +110,10 @@ impl Refusal {
                 ("The bearer token is wrong".to_owned(), json!({"reason": "invalid"}))
             }
             Self::WritesOff => ("Writes are off: tenancyd was started without a token".to_owned(), json!({})),
+            Self::NotVouched => {
+                ("Connections come through the filter, which says whose they are".to_owned(), json!({}))
+            }
+            Self::Full => ("No further connection can be taken here at present".to_owned(), json!({})),
             Self::NameTaken { field, name } => (
                 format!("The {field} '{name}' already names another tenant"),
                 json!({"resource": "Tenant", "field": field, "id": name}),
@@ -138,7 +146,7 @@ impl Refusal {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(r#"Bearer realm="tenancyd", error="invalid_token""#),
             )),
-            Self::Unavailable(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Unavailable(_) | Self::Full => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             _ => None,
         }
     }

@@ -11,8 +11,10 @@
 //! [`counts`] is what tenants use of their quotas, counted by proxies that hold [leases](lease) of them, in periods of the
 //! [`calendar`]. They are in the database as well, or in [`redis`] where several `tenancyd` count together.
 //!
+//! [`connections`] are clients' WebSockets, behind a listener of their own: who is there, and who says what to whom.
+//!
 //! What the SQL says about one subject is in one file under `store/`, and what HTTP says about it in one under `api/`;
-//! a further subject (connections) is one more file in each, and one more entry in the list of migrations.
+//! a further subject is one more file in each, and one more entry in the list of migrations.
 
 #![cfg_attr(
     test,
@@ -25,6 +27,7 @@
 
 pub mod api;
 pub mod calendar;
+pub mod connections;
 pub mod counts;
 pub mod document;
 pub mod domain;

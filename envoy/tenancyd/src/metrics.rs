@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::connections::Connections;
 use crate::counts::Outcomes;
 use crate::store::Health;
 
@@ -83,13 +84,20 @@ impl Metrics {
     }
 
     /// All of it as text. Where the database gives no answer, what it would have said is left out.
-    pub fn text(&self, health: &Health, counts: &Counted, contents: Option<&Contents>) -> String {
+    pub fn text(
+        &self,
+        health: &Health,
+        counts: &Counted,
+        connections: &Connections,
+        contents: Option<&Contents>,
+    ) -> String {
         let mut text = Text::default();
         text.family("tenancyd_info", "gauge", "Which tenancyd this is.");
         text.sample(&format!("tenancyd_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).write(&mut text);
 
         counts.write(&mut text);
+        write_connections(connections, &mut text);
         text.family("tenancyd_database_errors_total", "counter", "Jobs of the database that failed.");
         text.sample("tenancyd_database_errors_total{kind=\"unavailable\"}", health.unavailable);
         text.sample("tenancyd_database_errors_total{kind=\"internal\"}", health.broken);
@@ -159,6 +167,37 @@ impl Counted<'_> {
     }
 }
 
+fn write_connections(connections: &Connections, text: &mut Text) {
+    let tally = &connections.tally;
+    text.family("tenancyd_connections", "gauge", "Clients' connections.");
+    text.sample("tenancyd_connections", tally.open());
+    text.family("tenancyd_connections_opened_total", "counter", "Connections that were opened.");
+    text.sample("tenancyd_connections_opened_total", tally.opened.load(Ordering::Relaxed));
+    text.family(
+        "tenancyd_connections_closed_total",
+        "counter",
+        "Connections that ended; slow_reader: messages were dropped.",
+    );
+    for (reason, count) in tally.ends() {
+        text.sample(&format!("tenancyd_connections_closed_total{{reason=\"{reason}\"}}"), count);
+    }
+    text.family("tenancyd_connection_messages_total", "counter", "Clients' messages, and those written to clients.");
+    text.sample("tenancyd_connection_messages_total{direction=\"in\"}", tally.received.load(Ordering::Relaxed));
+    text.sample("tenancyd_connection_messages_total{direction=\"out\"}", tally.sent.load(Ordering::Relaxed));
+    if connections.relays() {
+        let relayed = &tally.relayed;
+        text.family("tenancyd_relay_lost_total", "counter", "Messages that may not have reached the other instances.");
+        text.sample("tenancyd_relay_lost_total", relayed.lost.load(Ordering::Relaxed));
+    }
+    if tally.relayed.wanted.load(Ordering::Relaxed) {
+        let relayed = &tally.relayed;
+        text.family("tenancyd_relay_breaks_total", "counter", "How often other instances could no longer be heard.");
+        text.sample("tenancyd_relay_breaks_total", relayed.breaks.load(Ordering::Relaxed));
+        text.family("tenancyd_relay_listening", "gauge", "Whether other instances are heard.");
+        text.sample("tenancyd_relay_listening", u8::from(relayed.listening.load(Ordering::Relaxed)));
+    }
+}
+
 #[derive(Default)]
 struct Text(String);
 
@@ -176,6 +215,7 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connections::Bounds;
 
     #[test]
     fn a_histogram_adds_up() {
@@ -184,8 +224,16 @@ mod tests {
             metrics.request("/tenants", "GET", Some(200), Duration::from_micros(micros));
         }
         metrics.request("/tenants", "GET", None, Duration::from_micros(1));
+        let second = Duration::from_secs(1);
+        let bounds = Bounds { connections: 1, message_bytes: 1, idle: second, auth: second };
+        let connections = Connections::new(bounds, None, None).unwrap();
         let health = Health { unavailable: 3, broken: 0, reads_waiting: 2, writes_waiting: 0 };
-        let text = metrics.text(&health, &Counted { outcomes: &Outcomes::default(), redis_failures: Some(4) }, None);
+        let text = metrics.text(
+            &health,
+            &Counted { outcomes: &Outcomes::default(), redis_failures: Some(4) },
+            &connections,
+            None,
+        );
         for line in [
             r#"tenancyd_requests_total{route="/tenants",method="GET",status="200"} 5"#,
             r#"tenancyd_requests_total{route="/tenants",method="GET",status="none"} 1"#,

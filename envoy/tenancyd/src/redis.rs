@@ -4,16 +4,11 @@
 //! of us differ about which period lasts. Redis knows no calendar: we tell it what period we think lasts, and where its clock
 //! says otherwise the script changes nothing and says what time it is.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+pub mod link;
 
-use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ScriptInvocation,
-    ServerErrorKind,
-};
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use redis::{FromRedisValue, Script};
 
 use crate::calendar::{Kind, Period, Zone};
 use crate::counts::{
@@ -24,13 +19,8 @@ use crate::error::Refusal;
 use crate::identifier::Identifier;
 use crate::lease::{Ask, Lease, Outcome, bounded};
 use crate::store::directory::Page;
+use link::Link;
 
-/// The longest that a connection takes.
-const CONNECTING: Duration = Duration::from_secs(1);
-/// The longest that Redis takes for one script.
-const ANSWERING: Duration = Duration::from_millis(500);
-/// The longest that a request waits for all of it.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a script is run again because Redis' clock is in another period than we thought.
 const ATTEMPTS: usize = 4;
 /// A page of usage ends once this many leases were added up for it: nobody else is served meanwhile.
@@ -40,9 +30,7 @@ const ALWAYS: i64 = 1 << 53;
 
 /// A Redis.
 pub struct Redis {
-    client: Client,
-    /// The connection, if there is one, and its number.
-    connection: Mutex<(u64, Option<MultiplexedConnection>)>,
+    link: Link,
     /// How far Redis' clock was ahead of ours when we last heard, in milliseconds.
     skew: AtomicI64,
     failures: AtomicU64,
@@ -63,7 +51,7 @@ struct Scripts {
 impl Redis {
     /// The one at this address. Nothing is asked of it yet, so it may be away.
     pub fn at(url: &str) -> Result<Self, String> {
-        let client = Client::open(url).map_err(|error| format!("Redis: {error}"))?;
+        let link = Link::to(url)?;
         let script = |operation: &str| Script::new(&format!("{}{operation}", include_str!("redis/common.lua")));
         let scripts = Scripts {
             lease: script(include_str!("redis/lease.lua")),
@@ -75,8 +63,7 @@ impl Redis {
             forget: script(include_str!("redis/forget.lua")),
             ping: Script::new("return {}"),
         };
-        let (connection, skew, failures) = (Mutex::default(), AtomicI64::new(0), AtomicU64::new(0));
-        Ok(Self { client, connection, skew, failures, scripts })
+        Ok(Self { link, skew: AtomicI64::new(0), failures: AtomicU64::new(0), scripts })
     }
 
     /// Takes over a proxy's message about a tenant's quota.
@@ -288,8 +275,7 @@ impl Redis {
         Err(Refusal::Unavailable("Redis' clock doesn't keep still".to_owned()))
     }
 
-    /// Runs a script within bounds. Where the connection turns out to be gone it is run once more over a new one: every script may
-    /// be run twice, and so a restart of Redis is nothing that anybody need notice.
+    /// Runs a script. Every script may be run twice.
     async fn run<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -301,65 +287,12 @@ impl Redis {
         for argument in arguments {
             invocation.arg(argument);
         }
-        let done = match timeout(PATIENCE, self.try_twice(&invocation)).await {
-            Ok(done) => done.map_err(refusal),
-            Err(_) => Err(Refusal::Unavailable("Redis: no answer in time".to_owned())),
-        };
+        let invocation = &invocation;
+        let done = self.link.ask(|mut connection| async move { invocation.invoke_async(&mut connection).await }).await;
         if done.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         done
-    }
-
-    async fn try_twice<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> RedisResult<T> {
-        let (number, mut connection) = self.connection().await?;
-        let done = invocation.invoke_async(&mut connection).await;
-        match &done {
-            Err(error) if is_the_connections(error) => {
-                self.give_up(number).await;
-                if error.is_timeout() {
-                    return done;
-                }
-                invocation.invoke_async(&mut self.connection().await?.1).await
-            }
-            _ => done,
-        }
-    }
-
-    /// The connection that all share, and its number. Whoever needs one first makes it, and the others wait for that.
-    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
-        let mut held = self.connection.lock().await;
-        if let (number, Some(connection)) = &*held {
-            return Ok((*number, connection.clone()));
-        }
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECTING)).set_response_timeout(Some(ANSWERING));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let number = held.0.wrapping_add(1);
-        *held = (number, Some(connection.clone()));
-        Ok((number, connection))
-    }
-
-    async fn give_up(&self, number: u64) {
-        let mut held = self.connection.lock().await;
-        if held.0 == number {
-            held.1 = None;
-        }
-    }
-}
-
-/// Whether it is the connection that failed, and not what was asked over it.
-fn is_the_connections(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
-}
-
-fn refusal(error: RedisError) -> Refusal {
-    match error.kind() {
-        // What a script of ours does wrong; all else passes: no connection, no memory, no permission to write at present.
-        ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::UnexpectedReturnType | ErrorKind::Parse => {
-            Refusal::Internal(format!("Redis: {error}"))
-        }
-        _ => Refusal::Unavailable(format!("Redis: {error}")),
     }
 }
 

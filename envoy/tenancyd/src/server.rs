@@ -38,12 +38,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HTTP2_HEADER_LIST_BYTES: u32 = 64 * 1024;
 const MAX_HTTP2_STREAMS: u32 = 256;
+/// The most WebSockets over one HTTP/2 connection, and the most bytes that each has under way in either direction.
+const MAX_HTTP2_SOCKETS: u32 = 10_000;
+const HTTP2_SOCKET_WINDOW: u32 = 64 * 1024;
+const HTTP2_SOCKET_BUFFER: usize = 64 * 1024;
+
+/// What a listener's connections are for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose {
+    /// Requests.
+    Requests,
+    /// WebSockets, which may be silent for so long.
+    WebSockets {
+        /// How long.
+        idle: Duration,
+    },
+}
 
 /// Serves HTTP/1.1 and HTTP/2 without TLS until `stop`, then lets what is in flight finish.
-pub async fn serve(listener: Listener, router: Router, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: Listener, router: Router, purpose: Purpose, stop: impl Future<Output = ()>) {
     let connections = GracefulShutdown::new();
     tokio::select! {
-        () = accept(&listener, &router, &connections) => {}
+        () = accept(&listener, &router, purpose, &connections) => {}
         () = stop => {}
     }
     // Closed first, so that a new client is refused at once instead of waiting in a queue that nobody serves.
@@ -55,9 +71,14 @@ pub async fn serve(listener: Listener, router: Router, stop: impl Future<Output 
     }
 }
 
-async fn accept(listener: &Listener, router: &Router, connections: &GracefulShutdown) {
+async fn accept(listener: &Listener, router: &Router, purpose: Purpose, connections: &GracefulShutdown) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let http = http();
+    let http = http(purpose);
+    let read_timeout = match purpose {
+        Purpose::Requests => READ_TIMEOUT,
+        // Whoever is silent for too long is to be told so first.
+        Purpose::WebSockets { idle } => READ_TIMEOUT.saturating_add(idle),
+    };
     // The semaphore is never closed.
     while let Ok(place) = places.clone().acquire_owned().await {
         let stream = match listener.accept().await {
@@ -70,10 +91,10 @@ async fn accept(listener: &Listener, router: &Router, connections: &GracefulShut
             }
         };
         let mut stream = TimeoutStream::new(Lingering::new(stream));
-        stream.set_read_timeout(Some(READ_TIMEOUT));
+        stream.set_read_timeout(Some(read_timeout));
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
+        let connection = http.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service).into_owned();
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -84,7 +105,7 @@ async fn accept(listener: &Listener, router: &Router, connections: &GracefulShut
     }
 }
 
-fn http() -> auto::Builder<TokioExecutor> {
+fn http(purpose: Purpose) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
     http.http2()
@@ -93,6 +114,13 @@ fn http() -> auto::Builder<TokioExecutor> {
         .keep_alive_timeout(PING_TIMEOUT)
         .max_header_list_size(MAX_HTTP2_HEADER_LIST_BYTES)
         .max_concurrent_streams(MAX_HTTP2_STREAMS);
+    if let Purpose::WebSockets { .. } = purpose {
+        http.http2()
+            .enable_connect_protocol()
+            .max_concurrent_streams(MAX_HTTP2_SOCKETS)
+            .initial_stream_window_size(HTTP2_SOCKET_WINDOW)
+            .max_send_buf_size(HTTP2_SOCKET_BUFFER);
+    }
     http
 }
 

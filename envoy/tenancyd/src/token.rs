@@ -18,6 +18,9 @@ pub const WRITES: Source = Source { variable: "TENANCYD_TOKEN", option: "--token
 /// The token for leases.
 pub const LEASES: Source = Source { variable: "TENANCYD_PROXY_TOKEN", option: "--proxy-token-file" };
 
+/// What Envoy must show where clients connect.
+pub const CONNECTIONS: Source = Source { variable: "TENANCYD_CONNECTIONS_SECRET", option: "--connections-secret-file" };
+
 /// The most that a token may have; a header of a request must hold it.
 const MAX_BYTES: u64 = 4096;
 
@@ -65,6 +68,12 @@ impl Token {
         }
         Ok(Self(text.as_bytes().to_vec()))
     }
+}
+
+/// The token behind `Bearer `, whatever the case of that word.
+pub fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 
 use super::State;
 use crate::error::Refusal;
-use crate::token::Token;
+use crate::token::{Token, bearer};
 
 /// Somebody who has shown the token. A handler that takes one can't be reached without it, and its body isn't read before.
 pub struct Writer;
@@ -53,10 +53,4 @@ fn show(parts: &Parts, tokens: &[&Token]) -> Result<(), Refusal> {
         Some(given) if tokens.iter().any(|token| token.is(given)) && headers.next().is_none() => Ok(()),
         _ => Err(Refusal::Unauthorized { given: given.is_some() }),
     }
-}
-
-/// The token behind `Bearer `, whatever the case of that word.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
 }

@@ -16,7 +16,7 @@ use crate::document::{Faults, fault};
 use crate::error::Refusal;
 
 /// The largest body: a record has to travel with requests, so it should be far smaller.
-const MAX_BODY_BYTES: usize = 256 * 1024;
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
 /// The longest that a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A page's length where the request doesn't say.

@@ -81,6 +81,7 @@ fn method(method: &Method) -> &'static str {
         "POST" => "POST",
         "PATCH" => "PATCH",
         "OPTIONS" => "OPTIONS",
+        "CONNECT" => "CONNECT",
         _ => "other",
     }
 }

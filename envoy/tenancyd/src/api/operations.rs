@@ -14,7 +14,7 @@ use crate::store::{changes, directory};
 pub async fn metrics(State(state): Shared) -> Response {
     let contents = state.store.read(contents).await.ok();
     let counted = Counted { outcomes: state.counts.outcomes(), redis_failures: state.counts.redis_failures() };
-    let text = state.metrics.text(&state.store.health(), &counted, contents.as_ref());
+    let text = state.metrics.text(&state.store.health(), &counted, &state.connections, contents.as_ref());
     (StatusCode::OK, [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 

@@ -21,6 +21,7 @@ pub fn command(arguments: &[&str]) -> Command {
         .env_remove("TENANCYD_TOKEN")
         .env_remove("TENANCYD_PROXY_TOKEN")
         .env_remove("TENANCYD_REDIS")
+        .env_remove("TENANCYD_CONNECTIONS_SECRET")
         .stdin(Stdio::null());
     command
 }
@@ -143,6 +144,11 @@ impl Tenancyd {
         self.call("DELETE", path, None, &[("authorization", &format!("Bearer {TOKEN}"))])
     }
 
+    /// A request with the token.
+    pub fn post(&self, path: &str, body: &str) -> Answer {
+        self.call("POST", path, Some(body), &[("authorization", &format!("Bearer {TOKEN}"))])
+    }
+
     /// A request.
     pub fn call(&self, method: &str, path: &str, body: Option<&str>, headers: &[(&str, &str)]) -> Answer {
         self.try_call(method, path, body, headers).unwrap()
@@ -201,6 +207,25 @@ impl Tenancyd {
         self.log.lock().unwrap().clone()
     }
 
+    /// Where clients connect.
+    pub fn door(&self) -> String {
+        self.logged("listening for connections")["address"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the metrics say this.
+    #[track_caller]
+    pub fn counted(&self, line: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let text = self.get("/metrics").text;
+            if text.lines().any(|found| found == line) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {line} in {text}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The first line with this message, once it is there.
     pub fn logged(&self, message: &str) -> Value {
         self.logged_with("message", message)
@@ -218,6 +243,11 @@ impl Tenancyd {
             assert!(Instant::now() < deadline, "no {field} {value:?} in {log}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.

@@ -11,6 +11,8 @@ mod changes;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod http;
@@ -29,7 +31,11 @@ mod reads;
 #[cfg(test)]
 mod redis;
 #[cfg(test)]
+mod relay;
+#[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod sockets;
 #[cfg(test)]
 mod usage;
 #[cfg(test)]
