@@ -26,13 +26,14 @@
 //! 6. [`jwt`] and [`key_source`], tokens → what they say, and the keys to believe them by.
 //! 7. [`directory`], identifier or domain → tenant, tenant → usage.
 //! 8. [`quota`], limits, counting, leases.
-//! 9. [`denial`], refusals.
-//! 10. [`filter`], the conductor.
-//! 11. [`host`], what the conductor needs of the proxy.
-//! 12. `wasm`, the proxy.
+//! 9. [`websocket`], frames, the auth message, close frames.
+//! 10. [`denial`], refusals.
+//! 11. [`filter`], the conductor; in it `connection`, a WebSocket connection from its upgrade to its end.
+//! 12. [`host`], what the conductor needs of the proxy.
+//! 13. `wasm`, the proxy.
 //!
-//! Dependencies point down: `wasm → filter → quota → directory, resolve, key_source → denial, config, jwt → request, tenant,
-//! calendar`. Inline keys are read with the configuration, so `config` and `jwt` know each other. Only `filter`, `quota`,
+//! Dependencies point down: `wasm → filter → quota → directory, resolve, key_source, websocket → denial, config, jwt → request,
+//! tenant, calendar`. Inline keys are read with the configuration, so `config` and `jwt` know each other. Only `filter`, `quota`,
 //! `directory` and `key_source` see `Host`.
 
 pub mod calendar;

@@ -1,5 +1,7 @@
 //! The conductor's part for WebSocket connections: the auth message judged, messages counted, and tenants looked up again.
 
+use std::time::Duration;
+
 use super::connection::{Connection, Ending, Flow, Found, Passage, Piece, Place, Stage, Verdict};
 use super::headers::HeaderEdit;
 use super::{Decision, Event, Filter, Pending, Phase, State, Step, Turn};
@@ -15,6 +17,8 @@ use crate::websocket::{AuthMessage as Message, AuthText, Unfit};
 pub(super) const AUTH: &str = "x-tenant-auth";
 /// Its one value.
 const BY_MESSAGE: &[u8] = b"message";
+/// After how long a connection is looked at again whose tenant is being asked for.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
 /// The header by which a client asks for extensions of the protocol, such as compression.
 const EXTENSIONS: &str = "sec-websocket-extensions";
 
@@ -301,8 +305,11 @@ impl Filter {
             Lookup::Unknown => Some(Denial::TenantNotFound(Some(name))),
             Lookup::Unavailable(OnError::Deny) => Some(Denial::ServiceUnavailable),
             Lookup::Unavailable(OnError::Allow) => None,
-            // The answer is there when this is looked at again: with the next bytes, or the next tick.
-            Lookup::Waiting | Lookup::Named(_) | Lookup::Usage(_) => return None,
+            // The answer is there when this is looked at again.
+            Lookup::Waiting | Lookup::Named(_) | Lookup::Usage(_) => {
+                connection.recheck_at = Some(now.saturating_add(ASKED_AGAIN));
+                return None;
+            }
         };
         connection.recheck_at = self.config.websocket.recheck().map(|after| now.saturating_add(after));
         denial.map(Ending::refused)
