@@ -589,9 +589,8 @@ impl Filter {
 
     /// The tenant in what Envoy's jwt_authn has left of a token, if there was one, and if it says so.
     fn in_metadata(&self, name: &str, host: &dyn Host) -> State {
-        let mut path = vec!["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", name];
-        path.extend(self.config.isolation.jwt_claim.segments());
-        match host.property(&path).map(|property| tenant_in_metadata(&property)) {
+        let claim = claim_in_metadata(name, self.config.isolation.jwt_claim.segments(), host);
+        match claim.map(|property| tenant_in_metadata(&property)) {
             None => State::Absent,
             Some(Ok(tenant)) => State::Ask(Key::Tenant(tenant)),
             Some(Err(fault)) => State::Refused(fault),
@@ -759,6 +758,13 @@ fn no_answer(strategy: Resolution) -> Denial {
         Resolution::Jwt => Denial::Unauthorized(TokenFault::Missing),
         _ => Denial::TenantNotFound(None),
     }
+}
+
+/// A claim in what Envoy's jwt_authn has left of a token under a name.
+fn claim_in_metadata<'n>(name: &'n str, claim: impl Iterator<Item = &'n str>, host: &dyn Host) -> Option<Vec<u8>> {
+    let mut path = vec!["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", name];
+    path.extend(claim);
+    host.property(&path)
 }
 
 /// Why a tenant may not be served, if its status says so.

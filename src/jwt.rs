@@ -20,7 +20,7 @@ mod source;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-pub use self::claims::tenant_in_metadata;
+pub use self::claims::{expiry_in_metadata, tenant_in_metadata};
 pub use self::envoy::{InWasm, Signatures};
 pub use self::keys::{Fetched, Key, KeySet, MAX_KEY_SET_BYTES, MAX_KEYS};
 pub use self::signature::Secret;

@@ -1,6 +1,6 @@
 //! The conductor's part for WebSocket connections: the auth message judged, messages counted, and tenants looked up again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::connection::{Connection, Ending, Flow, Found, Passage, Piece, Place, Stage, Verdict};
 use super::headers::HeaderEdit;
@@ -9,7 +9,7 @@ use crate::config::{AuthMessage, Counted, OnError, Resolution};
 use crate::denial::Denial;
 use crate::directory::{Asker, Key, Lookup};
 use crate::host::{Host, RequestId};
-use crate::jwt::TokenFault;
+use crate::jwt::{TokenFault, expiry_in_metadata};
 use crate::request::{Head, Trace, TraceHeaders};
 use crate::websocket::{AuthMessage as Message, AuthText, Unfit};
 
@@ -19,6 +19,8 @@ pub(super) const AUTH: &str = "x-tenant-auth";
 const BY_MESSAGE: &[u8] = b"message";
 /// After how long a connection is looked at again whose tenant is being asked for.
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
+/// How long after its end jwt_authn takes a token: its own `clock_skew_seconds`, where nothing else is said.
+const JWT_AUTHN_SKEW: Duration = Duration::from_secs(60);
 /// The header by which a client asks for extensions of the protocol, such as compression.
 const EXTENSIONS: &str = "sec-websocket-extensions";
 
@@ -75,8 +77,15 @@ impl Filter {
     /// Has a connection looked at again in time, where the configuration says so.
     fn watch(&self, connection: &mut Connection, pending: &Pending, host: &dyn Host) {
         let Some(after) = self.config.websocket.recheck() else { return };
-        connection.token_until = pending.token_until;
+        connection.token_until = pending.token_until.or_else(|| self.expiry_in_metadata(host));
         connection.recheck_at = Some(host.monotonic().saturating_add(after));
+    }
+
+    /// When the token expires that Envoy's jwt_authn has verified, if it is the one to be believed.
+    fn expiry_in_metadata(&self, host: &dyn Host) -> Option<SystemTime> {
+        let jwt = self.config.isolation.jwt.as_ref()?;
+        let exp = super::claim_in_metadata(jwt.envoy_metadata.as_ref()?, ["exp"].into_iter(), host)?;
+        expiry_in_metadata(&exp)?.checked_add(JWT_AUTHN_SKEW)
     }
 
     /// Whether there is a connection whose bytes have to be looked at.

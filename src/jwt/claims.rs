@@ -90,6 +90,13 @@ fn tenant(value: &Value) -> Option<Identifier> {
     }
 }
 
+/// When a token expires that Envoy's jwt_authn has verified, by its `exp` as a property gives it: seconds, as a little-endian double.
+pub fn expiry_in_metadata(property: &[u8]) -> Option<SystemTime> {
+    // A fraction of a second more doesn't matter; jwt_authn takes whole seconds.
+    let seconds = f64::from_le_bytes(property.try_into().ok()?).floor();
+    UNIX_EPOCH.checked_add(Duration::from_secs(exact_u64(seconds)?))
+}
+
 /// The tenant in a claim that Envoy's jwt_authn has left in dynamic metadata, as a property gives it: a string's bytes as
 /// they are, a number as a little-endian double.
 ///

@@ -97,6 +97,33 @@ fn envoys_cryptography_gives_the_same_verdicts() {
     assert!(taken >= 88 && refused >= 100, "{taken} taken, {refused} refused");
 }
 
+/// Has Envoy's own filter verify tokens signed by [`Signer::P256`], and leave their claims as `idp`.
+pub fn put_jwt_authn_in_front(bootstrap: &mut Value) {
+    let filters = bootstrap
+        .pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters")
+        .and_then(Value::as_array_mut)
+        .expect("the bootstrap has filters");
+    filters.insert(
+        0,
+        json!({
+            "name": "envoy.filters.http.jwt_authn",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+                "providers": {"idp": {
+                    "issuer": "https://issuer.example.com",
+                    "local_jwks": {"inline_string": key_set(&[Signer::P256]).to_string()},
+                    "payload_in_metadata": "idp",
+                    "forward": true,
+                }},
+                "rules": [{
+                    "match": {"prefix": "/"},
+                    "requires": {"requires_any": {"requirements": [{"provider_name": "idp"}, {"allow_missing": {}}]}},
+                }],
+            },
+        }),
+    );
+}
+
 #[test]
 fn envoys_own_jwt_authn_may_have_verified_the_token() {
     let service = Upstream::start("service").expect("it starts");
@@ -119,26 +146,7 @@ fn envoys_own_jwt_authn_may_have_verified_the_token() {
             refusing: refusing(),
         }
         .json();
-        let filters = bootstrap
-            .pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters")
-            .and_then(Value::as_array_mut)
-            .expect("the bootstrap has filters");
-        filters.insert(0, json!({
-            "name": "envoy.filters.http.jwt_authn",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-                "providers": {"idp": {
-                    "issuer": "https://issuer.example.com",
-                    "local_jwks": {"inline_string": key_set(&[Signer::P256]).to_string()},
-                    "payload_in_metadata": "idp",
-                    "forward": true,
-                }},
-                "rules": [{
-                    "match": {"prefix": "/"},
-                    "requires": {"requires_any": {"requirements": [{"provider_name": "idp"}, {"allow_missing": {}}]}},
-                }],
-            },
-        }));
+        put_jwt_authn_in_front(&mut bootstrap);
         let envoy = Envoy::start(&bootstrap);
         let status = |request: &Request| curl::send(request, envoy.listener).response().status;
         let signed = token(Signer::P256, &header(Signer::P256), &claims(changes.clone()));

@@ -15,6 +15,7 @@ use crate::flood::until;
 use crate::listeners::Listeners;
 use crate::scenarios::make::{Signer, but, header, token};
 use crate::scenarios::world::*;
+use crate::tokens_in_envoy::put_jwt_authn_in_front;
 
 /// The bytes of an upgrade's request.
 fn upgrade(headers: &[(&str, &str)]) -> String {
@@ -385,6 +386,21 @@ fn a_token_that_expires_ends_its_connection() {
     }
     drop(talking.send(Message::text("m")));
     let _ = talking.read();
+}
+
+#[test]
+fn a_token_that_envoy_has_verified_expires_too() {
+    let config = inline(json!({"resolution": "jwt", "jwt": {"envoyMetadata": "idp"}}));
+    let world = EnvoyWorld::start_changed(structure(&config), Directory::default(), put_jwt_authn_in_front);
+    // jwt_authn takes it for a minute more.
+    let claims = json!({"iss": "https://issuer.example.com", "tenant_id": "acme", "exp": seconds_from_now(3) - 60});
+    let signed = token(Signer::P256, &header(Signer::P256), &claims);
+    let bearer = format!("Bearer {}", String::from_utf8(signed).expect("a token is text"));
+    let began = Instant::now();
+    let mut client = client(world.envoy.listener, &[("authorization", &bearer)], b"");
+    arrived(&next(&mut client));
+    assert_eq!(end(client), None);
+    assert!((2..7).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
 
 #[test]
