@@ -52,8 +52,8 @@ impl WebSocket {
     }
 
     /// How long the auth message may be, in bytes.
-    pub fn max_message(&self) -> usize {
-        usize::try_from(self.max_message_bytes.0).unwrap_or(usize::MAX)
+    pub fn max_message(&self) -> u64 {
+        self.max_message_bytes.0
     }
 
     /// After which time an open connection is looked at again; `None` for never.

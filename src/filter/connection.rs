@@ -341,33 +341,29 @@ impl Connection {
     }
 
     /// Looks for the auth message in what the client has sent; it may have `most` bytes.
-    #[inline(never)]
-    pub fn find_auth(&mut self, piece: Piece<'_>, most: usize) -> Found {
+    pub fn find_auth(&mut self, piece: Piece<'_>, most: u64) -> Found {
         let Stage::Awaits { text, .. } = &mut self.stage else { return Found::Nothing };
-        let bytes = (piece.read)(self.scanned, piece.size.saturating_sub(self.scanned));
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let taken = if self.client.left() > 0 {
-                text.take_payload(rest, &mut self.client)
-            } else {
-                match self.client.header(rest) {
-                    Err(violation) => return Found::End(Ending::violation(violation)),
-                    Ok((taken, header)) => {
-                        if let Some(Err(unfit)) = header.map(|header| text.take_header(header, most)) {
-                            return Found::End(Ending::unfit(unfit));
-                        }
-                        taken
+        let mut cursor = Cursor::new(&mut self.client, piece, self.scanned);
+        loop {
+            cursor.skip();
+            // What follows it in the same piece is for later.
+            if text.is_whole(cursor.frames) {
+                self.scanned = cursor.at;
+                return Found::Text(AuthText::read(&(piece.read)(0, self.scanned)));
+            }
+            match cursor.next() {
+                None => break,
+                Some((_, Err(violation))) => return Found::End(Ending::violation(violation)),
+                Some((_, Ok(header))) => {
+                    if let Err(unfit) = text.take_header(header, most) {
+                        return Found::End(Ending::unfit(unfit));
                     }
                 }
-            };
-            rest = rest.get(taken..).unwrap_or_default();
-            self.scanned = self.scanned.saturating_add(taken);
-            if let Some(whole) = text.whole(&self.client) {
-                return Found::Text(whole.to_vec());
             }
         }
+        self.scanned = piece.size;
         // Pings, and the headers of many small pieces, are held with it.
-        if self.scanned > most.saturating_mul(8) {
+        if u64::try_from(piece.size).unwrap_or(u64::MAX) > most.saturating_mul(8) {
             return Found::End(Ending::unfit(Unfit::TooLong));
         }
         Found::Nothing
@@ -576,12 +572,13 @@ impl<'c> Cursor<'c> {
         }
     }
 
-    /// Where the first frame of a kind begins, with a payload of that length if one is given.
+    /// Where the first frame of a kind begins, with a payload of that length if one is given. Where its header began in an earlier piece,
+    /// that is the front of this one.
     fn find(&mut self, opcode: Opcode, length: Option<u64>) -> Option<usize> {
         while let Some((start, header)) = self.next() {
             let header = header.ok()?;
             if header.opcode == opcode && length.is_none_or(|length| header.length == length) {
-                return start;
+                return start.or(Some(0));
             }
         }
         None

@@ -2,14 +2,15 @@
 
 use serde_json::Value;
 
-use super::frames::{Frames, Header, Opcode};
+use super::frames::{Frames, Header, Opcode, Side};
 use crate::config::json;
 use crate::tenant::Identifier;
 
-/// The text of the first message, as far as it has come.
+/// How far the first message has come. It keeps nothing of the text, which whoever holds the client's bytes has already: clients that
+/// haven't said who they are can't fill anybody's memory here.
 #[derive(Debug, Clone, Default)]
 pub struct AuthText {
-    text: Vec<u8>,
+    length: u64,
     /// Whether the current frame's payload belongs to it.
     takes: bool,
     is_last: bool,
@@ -32,7 +33,7 @@ impl AuthText {
     /// # Errors
     ///
     /// Why this can't become the auth message.
-    pub fn take_header(&mut self, header: Header, most: usize) -> Result<(), Unfit> {
+    pub fn take_header(&mut self, header: Header, most: u64) -> Result<(), Unfit> {
         match header.opcode {
             Opcode::Close => return Err(Unfit::Closed),
             Opcode::Binary => return Err(Unfit::NotText),
@@ -42,22 +43,36 @@ impl AuthText {
             }
             Opcode::Text | Opcode::Continuation => {}
         }
-        let room = u64::try_from(most.saturating_sub(self.text.len())).unwrap_or(u64::MAX);
-        if header.length > room {
+        self.length = self.length.saturating_add(header.length);
+        if self.length > most {
             return Err(Unfit::TooLong);
         }
         (self.takes, self.is_last) = (true, header.is_final);
         Ok(())
     }
 
-    /// Takes payload from the front of `bytes`: how many bytes.
-    pub fn take_payload(&mut self, bytes: &[u8], frames: &mut Frames) -> usize {
-        if self.takes { frames.unmask(bytes, &mut self.text) } else { frames.skip(bytes.len()) }
+    /// Whether it is all there, at that place between two frames.
+    pub fn is_whole(&self, frames: &Frames) -> bool {
+        self.takes && self.is_last && frames.is_between()
     }
 
-    /// The whole text, once it is there.
-    pub fn whole(&self, frames: &Frames) -> Option<&[u8]> {
-        (self.takes && self.is_last && frames.is_between()).then_some(self.text.as_slice())
+    /// The text, from the client's bytes up to its end.
+    pub fn read(mut bytes: &[u8]) -> Vec<u8> {
+        let (mut frames, mut this, mut text) = (Frames::new(Side::Client, false), Self::default(), Vec::new());
+        while !bytes.is_empty() {
+            let taken = if frames.left() == 0 {
+                // All of it has been found good before.
+                let Ok((taken, header)) = frames.header(bytes) else { break };
+                this.takes = header.map_or(this.takes, |header| !header.opcode.is_control());
+                taken
+            } else if this.takes {
+                frames.unmask(bytes, &mut text)
+            } else {
+                frames.skip(bytes.len())
+            };
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+        text
     }
 }
 
