@@ -489,7 +489,7 @@ impl Connection {
         } else if self.service_lost {
             None
         } else if farewell.awaits_pong {
-            cursor.find(Opcode::Pong, Some(PING_PAYLOAD))
+            cursor.find(Opcode::Pong, Some(PING_PAYLOAD)).flatten()
         } else {
             cursor.boundary()
         };
@@ -572,13 +572,12 @@ impl<'c> Cursor<'c> {
         }
     }
 
-    /// Where the first frame of a kind begins, with a payload of that length if one is given. Where its header began in an earlier piece,
-    /// that is the front of this one.
-    fn find(&mut self, opcode: Opcode, length: Option<u64>) -> Option<usize> {
+    /// The first frame of a kind, with a payload of that length if one is given: where it begins, if that is in this piece.
+    fn find(&mut self, opcode: Opcode, length: Option<u64>) -> Option<Option<usize>> {
         while let Some((start, header)) = self.next() {
             let header = header.ok()?;
             if header.opcode == opcode && length.is_none_or(|length| header.length == length) {
-                return start.or(Some(0));
+                return Some(start);
             }
         }
         None
