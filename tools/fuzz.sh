@@ -10,7 +10,7 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
   say "Installing cargo-fuzz"
   cargo install --locked cargo-fuzz >&2
 fi
-for target in configuration request token; do
+for target in configuration request token websocket; do
   say "Fuzzing $target for ${FUZZ_SECONDS:-60} s"
   cargo +nightly fuzz run "$target" -- -max_total_time="${FUZZ_SECONDS:-60}" -max_len=4096
 done
