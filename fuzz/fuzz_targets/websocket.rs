@@ -3,11 +3,13 @@
 #![no_main]
 
 mod host;
+#[path = "../../tests/native/wire.rs"]
+mod wire;
 
 use std::time::Duration;
 
 use envoy_tenancy::config::Config;
-use envoy_tenancy::filter::{Filter, Flow, Passage, Piece, Step};
+use envoy_tenancy::filter::{Filter, Step};
 use envoy_tenancy::host::RequestId;
 use envoy_tenancy::request::Head;
 use envoy_tenancy::websocket::{Frames, Side};
@@ -15,6 +17,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
 use crate::host::NoHost;
+use crate::wire::Wire;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// Of acme, signed with that secret; it expires after 4000 seconds.
@@ -35,92 +38,19 @@ fn config() -> Config {
     Config::from_value(&config).expect("it is sound")
 }
 
-/// One direction, as Envoy has it: what it holds, and what has gone on.
-#[derive(Default)]
-struct Direction {
-    held: Vec<u8>,
-    is_held: bool,
-    gone: Vec<u8>,
-}
-
-impl Direction {
-    /// Carries out what happens with the bytes in hand or held.
-    fn pass(&mut self, passage: Passage, in_hand: bool) {
-        match passage {
-            // What is in hand goes on unless something else is said.
-            Passage::Unchanged if !in_hand => return,
-            Passage::Hold => {
-                self.is_held = true;
-                return;
-            }
-            Passage::Unchanged | Passage::Pass => {}
-            Passage::Rewrite { keep, then } => {
-                assert!(in_hand || self.is_held, "Envoy has nothing that could be replaced");
-                assert!(keep <= self.held.len());
-                self.held.truncate(keep);
-                self.held.extend(then);
-            }
-        }
-        self.is_held = false;
-        self.gone.append(&mut self.held);
-    }
-}
-
-struct Connection {
-    filter: Filter,
-    host: NoHost,
-    client: Direction,
-    service: Direction,
-    let_in: bool,
-    is_cut: bool,
-}
-
 const ID: RequestId = RequestId(1);
 
-impl Connection {
-    fn client(&mut self, bytes: &[u8]) {
-        self.client.held.extend(bytes);
-        self.take_client(true);
+/// Until the client is let in, the service hears a ping and a close frame at most, and the client a close frame.
+fn check(wire: &Wire) {
+    if wire.decisions.contains(&"allow") {
+        return;
     }
-
-    fn take_client(&mut self, in_hand: bool) {
-        let held = self.client.held.clone();
-        let read = |from: usize, most: usize| held[from..held.len().min(from + most)].to_vec();
-        let piece = Piece { size: held.len(), read: &read, is_last: false };
-        let flow = self.filter.client_piece(ID, piece, &self.host);
-        self.carry_out(flow, in_hand, false);
-    }
-
-    fn service(&mut self, bytes: &[u8]) {
-        self.service.held.extend(bytes);
-        let held = self.service.held.clone();
-        let read = |from: usize, most: usize| held[from..held.len().min(from + most)].to_vec();
-        let piece = Piece { size: held.len(), read: &read, is_last: false };
-        let flow = self.filter.service_piece(ID, piece, &self.host);
-        self.carry_out(flow, false, true);
-    }
-
-    fn carry_out(&mut self, flow: Flow, client_in_hand: bool, service_in_hand: bool) {
-        self.let_in |= flow.verdict.as_ref().is_some_and(|verdict| verdict.decision == "allow");
-        self.is_cut |= flow.cut.is_some();
-        self.service.pass(flow.service, service_in_hand);
-        self.client.pass(flow.client, client_in_hand);
-        if flow.proceeds && !self.is_cut {
-            self.take_client(false);
-        }
-    }
-
-    fn check(&self) {
-        if self.let_in {
-            return;
-        }
-        let gone = &self.client.gone;
-        assert!(gone.is_empty() || gone.starts_with(b"\x89\x8d\0\0\0\0envoy-tenancy") || gone[0] == 0x88, "{gone:?}");
-        // A ping of 19 bytes, and a close frame of at most 131.
-        assert!(gone.len() <= 150, "{} bytes have gone to the service", gone.len());
-        let gone = &self.service.gone;
-        assert!(gone.is_empty() || (gone[0] == 0x88 && gone.len() == usize::from(gone[1]) + 2), "{gone:?}");
-    }
+    let gone = &wire.client.gone;
+    assert!(gone.is_empty() || gone.starts_with(b"\x89\x8d\0\0\0\0envoy-tenancy") || gone[0] == 0x88, "{gone:?}");
+    // A ping of 19 bytes, and a close frame of at most 131.
+    assert!(gone.len() <= 150, "{} bytes have gone to the service", gone.len());
+    let gone = &wire.service.gone;
+    assert!(gone.is_empty() || (gone[0] == 0x88 && gone.len() == usize::from(gone[1]) + 2), "{gone:?}");
 }
 
 /// The headers' first bytes and lengths that are read of bytes in two ways of cutting them, and whether they end in a violation.
@@ -164,53 +94,37 @@ fuzz_target!(|bytes: &[u8]| {
     ];
     assert!(matches!(filter.request(ID, &Head::new(head), &host), Step::Forward(_)));
     assert!(filter.is_connection(ID));
-    let mut connection = Connection {
-        filter,
-        host,
-        client: Direction::default(),
-        service: Direction::default(),
-        let_in: false,
-        is_cut: false,
-    };
+    let mut wire = Wire::new(ID);
     let mut rest = bytes;
     while let [operation, length, more @ ..] = rest
-        && !connection.is_cut
+        && wire.cut.is_none()
     {
         let (piece, after) = more.split_at(usize::from(*length).min(more.len()));
         rest = after;
         match operation % 6 {
-            0 => connection.client(piece),
-            1 => connection.service(piece),
+            0 => wire.client(piece, &mut filter, &host),
+            1 => wire.service(piece, &mut filter, &host),
             2 => {
                 let message = format!(r#"{{"action":"auth","token":"{TOKEN}","tenantId":"acme"}}"#);
                 let length = u16::try_from(message.len()).expect("it is short").to_be_bytes();
-                connection.client(&[&[0x81, 0xfe][..], &length, &[0; 4], message.as_bytes(), piece].concat());
+                let frame = [&[0x81, 0xfe][..], &length, &[0; 4], message.as_bytes(), piece].concat();
+                wire.client(&frame, &mut filter, &host);
             }
-            3 => {
-                if let Some(Step::Flow(flow)) = connection.filter.opened(ID, b"101", &connection.host) {
-                    connection.carry_out(*flow, false, false);
-                }
-            }
+            3 => wire.open(&mut filter, &host),
             4 => {
                 // A frame of the client's that is sound, so that the reader isn't lost at once.
-                let mut frame = vec![[0x81, 0x82, 0x89, 0x88, 0x01, 0x80][usize::from(*length) % 6], 0x80];
-                frame[1] |= u8::try_from(piece.len().min(125)).expect("it is short");
-                frame.extend([0; 4]);
-                frame.extend(&piece[..piece.len().min(125)]);
-                connection.client(&frame);
+                let payload = &piece[..piece.len().min(125)];
+                let first = [0x81, 0x82, 0x89, 0x88, 0x01, 0x80][usize::from(*length) % 6];
+                let second = 0x80 | u8::try_from(payload.len()).expect("it is short");
+                wire.client(&[&[first, second, 0, 0, 0, 0], payload].concat(), &mut filter, &host);
             }
             _ => {
-                let elapsed = connection.host.elapsed.get() + Duration::from_secs(u64::from(*length) * 20);
-                connection.host.elapsed.set(elapsed);
-                for (id, step) in connection.filter.tick(&connection.host).0 {
-                    assert_eq!(id, ID);
-                    if let Step::Flow(flow) = step {
-                        connection.carry_out(*flow, false, false);
-                    }
-                }
+                host.elapsed.set(host.elapsed.get() + Duration::from_secs(u64::from(*length) * 20));
+                let steps = filter.tick(&host).0;
+                wire.take(steps, &mut filter, &host);
             }
         }
-        connection.check();
+        check(&wire);
     }
-    connection.filter.end(ID, &connection.host);
+    filter.end(ID, &host);
 });

@@ -433,7 +433,8 @@ impl Connection {
             flow.service = Passage::Rewrite { keep: 0, then: ending.close.to_client() };
         }
         match place {
-            Place::At(_) if client_told => flow.client = Passage::NOTHING,
+            // A service whose response hasn't come would take a ping for another request.
+            Place::At(_) if client_told || !self.is_open => flow.client = Passage::NOTHING,
             Place::At(keep) => flow.client = Passage::Rewrite { keep, then: PING.to_vec() },
             Place::Broken => flow.client = Passage::NOTHING,
             Place::Nowhere => {}

@@ -302,26 +302,56 @@ impl Filter {
         }
         let now = host.monotonic();
         let tenant = connection.tenant.as_ref().filter(|_| connection.recheck_at.is_some_and(|at| now >= at))?;
-        let name = tenant.id.clone();
+        let key = Key::Tenant(tenant.id.clone());
         let trace = TraceHeaders::new();
-        let asker = Asker::new(id, Trace::Kept(&trace));
-        let denial = match self.directory.find(&Key::Tenant(name.clone()), asker, host) {
+        let lookup = self.directory.find(&key, Asker::new(id, Trace::Kept(&trace)), host);
+        self.looked_up(connection, lookup, now)
+    }
+
+    /// Takes what the directory says of a connection's tenant now, and gives why the connection ends, if that is the end.
+    fn looked_up(&self, connection: &mut Connection, lookup: Lookup, now: Duration) -> Option<Ending> {
+        let after = |time: Duration| Some(now.saturating_add(time));
+        connection.recheck_at = self.config.websocket.recheck().and_then(after);
+        let denial = match lookup {
             Lookup::Tenant(tenant) => {
                 let denial = super::status_denial(&tenant);
                 connection.tenant = Some(tenant);
                 denial
             }
-            Lookup::Unknown => Some(Denial::TenantNotFound(Some(name))),
+            Lookup::Unknown => Some(Denial::TenantNotFound(connection.tenant.as_ref().map(|tenant| tenant.id.clone()))),
             Lookup::Unavailable(OnError::Deny) => Some(Denial::ServiceUnavailable),
             Lookup::Unavailable(OnError::Allow) => None,
-            // The answer is there when this is looked at again.
             Lookup::Waiting | Lookup::Named(_) | Lookup::Usage(_) => {
-                connection.recheck_at = Some(now.saturating_add(ASKED_AGAIN));
-                return None;
+                connection.recheck_at = after(ASKED_AGAIN);
+                None
             }
         };
-        connection.recheck_at = self.config.websocket.recheck().map(|after| now.saturating_add(after));
         denial.map(Ending::refused)
+    }
+
+    /// Takes the directory's answer for the connections that have asked for it, and gives what happens with each.
+    pub(super) fn landed(
+        &mut self,
+        ids: &[RequestId],
+        key: &Key,
+        lookup: &Lookup,
+        host: &dyn Host,
+    ) -> Vec<(RequestId, Step)> {
+        let now = host.monotonic();
+        let mut steps = Vec::new();
+        for id in ids {
+            let Some(mut connection) = self.connections.remove(id) else { continue };
+            let is_its_tenant = matches!((key, &connection.tenant), (Key::Tenant(name), Some(own)) if *name == own.id);
+            if is_its_tenant
+                && matches!(connection.stage, Stage::Passes | Stage::Counts)
+                && let Some(ending) = self.looked_up(&mut connection, lookup.clone(), now)
+            {
+                let place = connection.held_place();
+                steps.push((*id, Step::Flow(Box::new(connection.end(ending, place, now)))));
+            }
+            self.connections.insert(*id, connection);
+        }
+        steps
     }
 
     /// Looks at all connections, and gives what happens with each that is due.

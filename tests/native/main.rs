@@ -14,6 +14,8 @@ mod lookups;
 mod metering;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
+mod websockets;
+mod wire;
 mod world;
 
 run_scenarios!(crate::world::NativeWorld);

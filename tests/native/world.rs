@@ -13,6 +13,7 @@ use envoy_tenancy::tenant::Tenant;
 use serde_json::Value;
 
 use crate::scenarios::world::{Arrived, Asked, Directory, Outcome, Reply, Request, SECRET, SECRET_NAME, World};
+use crate::wire::Wire;
 
 pub struct NativeWorld {
     filter: Filter,
@@ -190,6 +191,41 @@ impl NativeWorld {
         let headers = headers(request);
         let head = Head::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())).collect());
         (id, self.filter.request(id, &head, &self.host))
+    }
+
+    /// The upgrade's response comes.
+    pub fn open(&mut self, wire: &mut Wire) {
+        wire.open(&mut self.filter, &self.host);
+    }
+
+    /// A client sends something.
+    pub fn client(&mut self, wire: &mut Wire, bytes: &[u8]) {
+        wire.client(bytes, &mut self.filter, &self.host);
+    }
+
+    /// A service sends something.
+    pub fn service(&mut self, wire: &mut Wire, bytes: &[u8]) {
+        wire.service(bytes, &mut self.filter, &self.host);
+    }
+
+    /// Answers all callouts that are under way, and those that follow from them.
+    pub fn settle(&mut self, wire: &mut Wire) {
+        while !self.host.calls.borrow().is_empty() {
+            let steps = self.answer_all();
+            wire.take(steps, &mut self.filter, &self.host);
+        }
+    }
+
+    /// Lets time pass, with a tick at its end.
+    pub fn tick_after(&mut self, time: Duration, wire: &mut Wire) {
+        self.pause(time);
+        let steps = self.filter.tick(&self.host).0;
+        wire.take(steps, &mut self.filter, &self.host);
+    }
+
+    /// What becomes of an upgrade's response with that status.
+    pub fn answers_upgrade(&mut self, id: RequestId, status: &[u8]) -> Option<Step> {
+        self.filter.opened(id, status, &self.host)
     }
 
     /// The paths of all callouts that are under way.
