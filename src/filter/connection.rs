@@ -72,8 +72,8 @@ pub struct Flow {
     pub cut: Option<Cut>,
     /// Whether what Envoy holds of the client is to be taken up again.
     pub proceeds: bool,
-    /// What has become of the connection, for logs and metrics.
-    pub verdict: Option<Verdict>,
+    /// What has become of the connection, in order, for logs and metrics.
+    pub verdicts: Vec<Verdict>,
     /// What its quotas have to report.
     pub events: Vec<Event>,
 }
@@ -119,9 +119,17 @@ impl Flow {
             service: Passage::Unchanged,
             cut: None,
             proceeds: false,
-            verdict: None,
+            verdicts: Vec::new(),
             events: Vec::new(),
         }
+    }
+
+    /// This, and what happens before it in the same callback: what of the service was let go, and what is to be reported.
+    pub fn after(self, mut earlier: Self) -> Self {
+        earlier.verdicts.extend(self.verdicts);
+        earlier.events.extend(self.events);
+        let service = if self.service == Passage::Unchanged { earlier.service } else { self.service };
+        Self { service, verdicts: earlier.verdicts, events: earlier.events, ..self }
     }
 
     /// The client's bytes do this.
@@ -427,7 +435,7 @@ impl Connection {
     #[inline(never)]
     pub fn end(&mut self, ending: Ending, place: Place, now: Duration) -> Flow {
         let withholds = matches!(self.stage, Stage::Awaits { .. } | Stage::Judged);
-        let mut flow = Flow { verdict: Some(ending.verdict(self.tenant.as_ref())), ..Flow::unchanged() };
+        let mut flow = Flow { verdicts: vec![ending.verdict(self.tenant.as_ref())], ..Flow::unchanged() };
         let client_told = withholds && std::mem::take(&mut self.holds_service);
         if client_told {
             flow.service = Passage::Rewrite { keep: 0, then: ending.close.to_client() };

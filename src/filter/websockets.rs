@@ -154,11 +154,11 @@ impl Filter {
         }
         match connection.stage {
             Stage::Awaits { .. } | Stage::Judged | Stage::Counts => return connection.hold_client(),
-            Stage::Ends(_) if flow.verdict.is_some() => return flow,
+            Stage::Ends(_) if !flow.verdicts.is_empty() => return flow,
             Stage::Ends(_) => return connection.client_at_end(piece, now),
             // A service that refuses the upgrade would read what comes early as another request.
             Stage::Passes if connection.by_message && !connection.is_open => {
-                return Flow { client: connection.hold_client().client, ..flow };
+                return connection.hold_client().after(flow);
             }
             Stage::Passes => {}
         }
@@ -168,20 +168,18 @@ impl Filter {
                 Counting::Passes(more) => flow.events.extend(more),
                 Counting::Waits => {
                     connection.stage = Stage::Counts;
-                    return Flow { client: connection.hold_client().client, ..flow };
+                    return connection.hold_client().after(flow);
                 }
                 Counting::Refused(ending, more) => {
                     flow.events.extend(more);
-                    return Flow { events: flow.events, ..connection.end(ending, Place::of(start), now) };
+                    return connection.end(ending, Place::of(start), now).after(flow);
                 }
             }
             connection.uncounted.pop_front();
         }
-        match connection.violation.take() {
-            Some((violation, start)) => {
-                Flow { events: flow.events, ..connection.end(Ending::violation(violation), Place::of(start), now) }
-            }
-            None => Flow { client: connection.pass_client(), ..flow },
+        match connection.violation {
+            Some((violation, start)) => connection.end(Ending::violation(violation), Place::of(start), now).after(flow),
+            None => Flow::of_client(connection.pass_client()).after(flow),
         }
     }
 
@@ -241,7 +239,7 @@ impl Filter {
                 self.watch(connection, pending, host);
                 let verdict = Verdict { decision: Decision::Allow.as_str(), tenant: forwarding.tenant };
                 let service = connection.release_service();
-                return Flow { service, verdict: Some(verdict), events: forwarding.events, ..Flow::unchanged() };
+                return Flow { service, verdicts: vec![verdict], events: forwarding.events, ..Flow::unchanged() };
             }
             Step::Deny(refusal) => {
                 connection.tenant = refusal.tenant.or(connection.tenant.take());

@@ -170,7 +170,7 @@ impl Worker {
 
     /// Carries out what happens with a connection, in the callback for what is in a buffer or in none.
     fn carry_out(&self, flow: Flow, id: RequestId, in_hand: Option<Buffer>) -> u32 {
-        if let Some(verdict) = &flow.verdict {
+        for verdict in &flow.verdicts {
             self.record(verdict.decision, verdict.tenant.as_deref());
         }
         self.count(&flow.events);

@@ -290,6 +290,26 @@ fn an_end_waits_for_the_end_of_a_frame() {
 }
 
 #[test]
+fn what_is_wrong_behind_the_auth_message_ends_what_it_began() {
+    let mut config = config(json!({}));
+    config.as_object_mut().unwrap().remove("lookupTenant");
+    config["tenants"] = json!(tenants());
+    let world = &mut NativeWorld::start(config, Directory::default());
+    let wire = &mut opened(world);
+    world.service(wire, b"\x81\x05hello");
+    world.client(wire, &[&good()[..], b"\x83\x80\0\0\0\0"].concat());
+    assert_eq!(wire.client.gone, [&good()[..], PING].concat());
+    assert_eq!(wire.service.gone, b"\x81\x05hello", "it was let in");
+    assert_eq!(wire.decisions, ["allow", "protocol_error"]);
+    world.service(wire, b"\x8a\x0denvoy-tenancy");
+    assert_eq!(close(&wire.service.gone[7..]), (1002, "protocol error: unknown opcode".to_owned()));
+    // No frame of the client can be read any more: whatever comes is taken for its answer.
+    wire.client.gone.clear();
+    world.client(wire, b"\x88\x80\0\0\0\0");
+    assert_eq!(wire.client.gone[0], 0x88);
+}
+
+#[test]
 fn messages_wait_for_units_and_keep_their_order() {
     let mut config = config(json!({}));
     let lease = json!({"lease": {"cluster": "directory", "path": "/tenants/{tenantId}/leases/{quotaKey}"}});

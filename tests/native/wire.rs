@@ -94,7 +94,7 @@ impl Wire {
 
     /// Carries out a flow where the client's bytes are in hand (`true`), the service's, or none.
     fn carry_out(&mut self, flow: Flow, in_hand: Option<bool>, filter: &mut Filter, host: &dyn Host) {
-        self.decisions.extend(flow.verdict.map(|verdict| verdict.decision));
+        self.decisions.extend(flow.verdicts.iter().map(|verdict| verdict.decision));
         self.service.pass(flow.service, in_hand == Some(false));
         self.client.pass(flow.client, in_hand == Some(true));
         if let Some(cut) = flow.cut {
