@@ -13,6 +13,7 @@
 )]
 
 mod bootstrap;
+mod crash;
 mod curl;
 mod envoy;
 mod flood;
