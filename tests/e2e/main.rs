@@ -14,6 +14,7 @@
 
 mod bootstrap;
 mod crash;
+mod crowd;
 mod curl;
 mod envoy;
 mod flood;
