@@ -411,7 +411,8 @@ impl Filter {
             return (self.wake(awake, host, |_| {}), fault.into_iter().collect());
         }
         let Some(landed) = self.directory.land(call, answer, host) else { return (Vec::new(), Vec::new()) };
-        let steps = self.wake(landed.waiting, host, |pending| {
+        let mut steps = self.rechecked(&landed, host);
+        steps.extend(self.wake(landed.waiting, host, |pending| {
             if matches!(landed.key, Key::Usage(..)) {
                 pending.usages.push((landed.key.clone(), landed.lookup.clone()));
             }
@@ -420,7 +421,7 @@ impl Filter {
                     *state = State::from_lookup(landed.key.clone(), landed.lookup.clone());
                 }
             }
-        });
+        }));
         (steps, landed.fault.map(|why| format!("{} {why}", landed.key)).into_iter().collect())
     }
 

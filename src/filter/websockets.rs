@@ -1,11 +1,13 @@
 //! The conductor's part for WebSocket connections: the auth message judged, messages counted, and tenants looked up again.
 
+use std::time::Duration;
+
 use super::connection::{Connection, Ending, Flow, Found, Passage, Piece, Place, Stage, Verdict};
 use super::headers::HeaderEdit;
 use super::{Decision, Event, Filter, Pending, Phase, State, Step, Turn};
 use crate::config::{AuthMessage, Counted, OnError, Resolution};
 use crate::denial::Denial;
-use crate::directory::{Asker, Key, Lookup};
+use crate::directory::{Asker, Key, Landed, Lookup};
 use crate::host::{Host, RequestId};
 use crate::jwt::TokenFault;
 use crate::request::{Head, Trace, TraceHeaders};
@@ -292,20 +294,49 @@ impl Filter {
         let name = tenant.id.clone();
         let trace = TraceHeaders::new();
         let asker = Asker::new(id, Trace::Kept(&trace));
-        let denial = match self.directory.find(&Key::Tenant(name.clone()), asker, host) {
+        let lookup = self.directory.find(&Key::Tenant(name), asker, host);
+        self.recheck(connection, lookup, now)
+    }
+
+    /// Takes what is said of the tenant of a connection that is due to be looked at.
+    fn recheck(&self, connection: &mut Connection, lookup: Lookup, now: Duration) -> Option<Ending> {
+        let denial = match lookup {
             Lookup::Tenant(tenant) => {
                 let denial = super::status_denial(&tenant);
                 connection.tenant = Some(tenant);
                 denial
             }
-            Lookup::Unknown => Some(Denial::TenantNotFound(Some(name))),
+            Lookup::Unknown => Some(Denial::TenantNotFound(connection.tenant.as_ref().map(|tenant| tenant.id.clone()))),
             Lookup::Unavailable(OnError::Deny) => Some(Denial::ServiceUnavailable),
             Lookup::Unavailable(OnError::Allow) => None,
-            // The answer is there when this is looked at again: with the next bytes, or the next tick.
+            // The answer is taken when it comes.
             Lookup::Waiting | Lookup::Named(_) | Lookup::Usage(_) => return None,
         };
         connection.recheck_at = self.config.websocket.recheck().map(|after| now.saturating_add(after));
         denial.map(Ending::refused)
+    }
+
+    /// Takes an answer for the connections that wait for it. By the next tick it may be too old to be believed, and if it is kept
+    /// for less than that, each would be.
+    pub(super) fn rechecked(&mut self, landed: &Landed, host: &dyn Host) -> Vec<(RequestId, Step)> {
+        let Key::Tenant(name) = &landed.key else { return Vec::new() };
+        let now = host.monotonic();
+        let mut steps = Vec::new();
+        for id in &landed.waiting {
+            let Some(mut connection) = self.connections.remove(id) else { continue };
+            let is_theirs = connection.tenant.as_ref().is_some_and(|tenant| tenant.id == *name);
+            let passes = matches!(connection.stage, Stage::Passes | Stage::Counts);
+            if passes
+                && is_theirs
+                && let Some(ending) = self.recheck(&mut connection, landed.lookup.clone(), now)
+            {
+                self.waiting.remove(id);
+                let place = connection.held_place();
+                steps.push((*id, Step::Flow(Box::new(connection.end(ending, place, now)))));
+            }
+            self.connections.insert(*id, connection);
+        }
+        steps
     }
 
     /// Looks at all connections, and gives what happens with each that is due.

@@ -207,6 +207,16 @@ impl NativeWorld {
         steps
     }
 
+    /// What is due after some time is done, and gives what happens with connections.
+    pub fn tick(&mut self) -> Vec<(RequestId, Step)> {
+        self.filter.tick(&self.host).0
+    }
+
+    /// The service takes an upgrade.
+    pub fn open(&mut self, id: RequestId) {
+        assert_eq!(self.filter.opened(id, b"101", &self.host), None);
+    }
+
     /// How often shared data was looked at.
     pub fn shared_reads(&self) -> usize {
         self.host.shared_reads.get()
