@@ -23,6 +23,7 @@ use tungstenite::{ClientRequestBuilder, Message};
 use crate::bootstrap::{Bootstrap, structure};
 use crate::envoy::{Envoy, http_get, needed, refusing};
 use crate::flood::until;
+use crate::listeners::Listeners;
 use crate::scenarios::make::but;
 use crate::scenarios::world::*;
 use crate::tenancyd::{CONNECTIONS_SECRET, Tenancyd, WRITE_TOKEN};
@@ -34,6 +35,8 @@ const DOORS: usize = 64;
 const ENTRY: Duration = Duration::from_secs(20);
 /// How long a broadcast may take to the last of its tenant's connections, on a machine that has much else to do.
 const DELIVERY: Duration = Duration::from_secs(15);
+/// How often there is a broadcast.
+const PACE: Duration = Duration::from_millis(10);
 /// A tenant's record is asked for again after a second, and so is a connection's tenant; a tick and a farewell come on top.
 const SUSPENSION: Duration = Duration::from_secs(8);
 
@@ -56,6 +59,8 @@ struct Shared {
     /// The numbers of broadcasts that anybody has got.
     heard: Mutex<HashSet<u64>>,
     received: AtomicUsize,
+    /// How often somebody was told that a recipient isn't there.
+    not_found: AtomicUsize,
 }
 
 /// One client, which may connect again and again.
@@ -151,6 +156,13 @@ impl Crowd {
         ends
     }
 
+    /// Tells a connected client what to do.
+    fn order(&self, member: usize, order: Order) {
+        let life = lock(&self.members[member].life);
+        let told = life.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        assert!(told, "member {member} isn't connected");
+    }
+
     fn is_open(&self, member: usize) -> bool {
         lock(&self.members[member].life).is_open()
     }
@@ -200,14 +212,14 @@ impl Crowd {
         until(Duration::from_secs(30), connected, || format!("{:?}", self.ended(members)));
     }
 
-    /// Has some connection of a tenant broadcast something, or else the application.
-    fn broadcast(&self, tenant: usize, turn: usize) {
+    /// Has some connection of a tenant broadcast something, and every second time the application.
+    fn broadcast(&self, tenant: usize, round: usize) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (at, name) = (Instant::now(), &self.tenants[tenant]);
         let data = json!({"tenant": name, "number": number});
         let each = self.members.len() / self.tenants.len();
-        let speaker = tenant + self.tenants.len() * (turn * 7 % each);
-        let by_client = (turn % 2 == 0).then(|| {
+        let speaker = tenant + self.tenants.len() * (round * 7 % each);
+        let by_client = ((round + tenant) % 2 == 0).then(|| {
             let life = lock(&self.members[speaker].life);
             let text = json!({"action": "broadcast", "data": data}).to_string();
             let said =
@@ -228,7 +240,7 @@ impl Crowd {
         let thread = std::thread::spawn(move || {
             let (mut turn, mut due) = (0, Instant::now());
             while !stopped.load(Ordering::Relaxed) {
-                crowd.broadcast(tenants[turn % tenants.len()], turn / tenants.len() + turn);
+                crowd.broadcast(tenants[turn % tenants.len()], turn / tenants.len());
                 turn += 1;
                 due += every;
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -380,6 +392,9 @@ async fn stay(
                             let _ = entered.send(());
                         }
                     }
+                    Ok(message) if message["error"]["code"] == "NOT_FOUND" => {
+                        shared.not_found.fetch_add(1, Ordering::Relaxed);
+                    }
                     Ok(message) => take(member, tenant, shared, &message),
                     Err(error) => lock(&shared.faults).push(format!("{error}: {text}")),
                 },
@@ -500,13 +515,22 @@ fn tenants_never_hear_each_other() {
     eprintln!("memory for each connection: Envoy {of_envoy:.1} KiB, tenancyd {of_tenancyd:.1} KiB");
     assert!(of_envoy < 200.0 && of_tenancyd < 50.0, "a connection costs much more than it used to");
 
-    let traffic = crowd.traffic(everyone.clone(), Duration::from_millis(25));
+    let traffic = crowd.traffic(everyone.clone(), PACE);
     std::thread::sleep(Duration::from_secs(4));
     traffic.end();
     crowd.settle("in peace");
     assert_eq!(crowd.ended(&crowd.all()), BTreeMap::new());
 
-    let traffic = crowd.traffic(everyone.clone(), Duration::from_millis(25));
+    // Nobody finds another tenant's users.
+    for tenant in &everyone {
+        let stranger = format!("{}-{}", tenants[(tenant + 1) % tenants.len()], (tenant + 1) % tenants.len());
+        let text = json!({"action": "send", "to": stranger, "data": {"tenant": tenants[*tenant]}}).to_string();
+        crowd.order(*tenant, Order::Say(text));
+    }
+    let told = || crowd.shared.not_found.load(Ordering::Relaxed);
+    until(DELIVERY, || told() == tenants.len(), || format!("{} were told so", told()));
+
+    let traffic = crowd.traffic(everyone.clone(), PACE);
     let mut tenth = Vec::new();
     let mut seed = began.elapsed().subsec_nanos() as usize;
     for member in crowd.all() {
@@ -516,8 +540,7 @@ fn tenants_never_hear_each_other() {
         }
     }
     for member in &tenth {
-        let life = lock(&crowd.members[*member].life);
-        life.orders.as_ref().expect("it is connected").send(Order::Cut).unwrap_or_else(|_| panic!("it is connected"));
+        crowd.order(*member, Order::Cut);
     }
     std::thread::sleep(Duration::from_secs(1));
     crowd.connect_all(&tenth);
@@ -529,7 +552,7 @@ fn tenants_never_hear_each_other() {
 
     suspend(&crowd);
 
-    let traffic = crowd.traffic(everyone, Duration::from_millis(25));
+    let traffic = crowd.traffic(everyone, PACE);
     tenancyd.kill();
     let none = || crowd.all().iter().all(|member| !crowd.is_open(*member));
     until(Duration::from_secs(10), none, || "somebody is still connected".to_owned());
@@ -551,7 +574,7 @@ fn suspend(crowd: &Arc<Crowd>) {
     let (talking, quiet): (Vec<usize>, usize) = ((0..4).collect(), 4);
     let suspended: Vec<usize> = (0..=quiet).collect();
     let others: Vec<usize> = (suspended.len()..crowd.tenants.len()).collect();
-    let traffic = crowd.traffic(others.clone(), Duration::from_millis(25));
+    let traffic = crowd.traffic(others.clone(), PACE);
     let more = crowd.traffic(talking.clone(), Duration::from_millis(50));
     std::thread::sleep(Duration::from_secs(1));
     let began = Instant::now();
@@ -576,5 +599,98 @@ fn suspend(crowd: &Arc<Crowd>) {
     traffic.end();
     crowd.settle("with tenants suspended");
     assert_eq!(crowd.ended(&crowd.all()), BTreeMap::new(), "nobody else was cut");
+    crowd.counted();
+}
+
+/// The connections of a worker whose VM crashes end with the next byte, and the other worker's go on.
+#[test]
+fn a_crash_ends_the_connections_of_one_worker() {
+    needs_files(2_000);
+    let tenants = names(25);
+    let tenancyd = start_tenancyd(&tenants);
+    let envoy = Envoy::start(&bootstrap("TENANCY_CRASH_WASM", &tenancyd));
+    let vms = || envoy.stat("wasm.envoy.wasm.runtime.v8.active");
+    let before = vms();
+    let crowd = Crowd::new(envoy.listener, tenancyd.addr, &tenants, 20);
+    crowd.connect_all(&crowd.all());
+    let traffic = crowd.traffic((0..tenants.len()).collect(), PACE);
+    for round in 0..4 {
+        // Every second time some are on their way in.
+        let coming: Vec<usize> = crowd.all().into_iter().filter(|member| round % 2 == 1 && member % 2 == 0).collect();
+        for member in &coming {
+            crowd.order(*member, Order::Cut);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        std::thread::scope(|scope| {
+            if round % 2 == 1 {
+                scope.spawn(|| crowd.connect_all(&coming));
+                std::thread::sleep(Duration::from_millis(30));
+            }
+            let answer = crate::load::Client::connect(envoy.listener).ask(&[("x-crash", "yes")]);
+            assert!(answer.as_ref().is_ok_and(|answer| answer.status == 503), "{answer:?}");
+        });
+        let crashed = Instant::now();
+        let others: Vec<usize> = crowd.all().into_iter().filter(|member| !coming.contains(member)).collect();
+        // By then something was said to everyone, and Envoy's delayed_close_timeout, a second, is over.
+        std::thread::sleep(Duration::from_millis(2_500));
+        let ends = crowd.ended(&others);
+        assert_eq!(ends.keys().collect::<Vec<_>>(), ["without a close frame"], "{ends:?}");
+        crowd.connect_all(&crowd.all());
+        let back = crashed.elapsed();
+        // Its VM goes with the last of its connections.
+        until(DELIVERY, || vms() == before, || format!("{} VMs, not {before}", vms()));
+        let gone = crashed.elapsed();
+        eprintln!(
+            "crash {round}: of {} connections {ends:?} ended; all are back after {back:?}, the dead VM is gone after {gone:?}",
+            others.len()
+        );
+        crowd.counted();
+    }
+    traffic.end();
+    crowd.settle("with crashes");
+}
+
+/// A listener that is replaced keeps its connections while it drains, and keeps judging them.
+#[test]
+fn connections_are_judged_while_their_listener_drains() {
+    needs_files(2_000);
+    let drain = Duration::from_secs(12);
+    let tenants = names(25);
+    let tenancyd = start_tenancyd(&tenants);
+    let mut bootstrap = bootstrap("TENANCY_WASM", &tenancyd);
+    let mut listeners = Listeners::of(&mut bootstrap);
+    let envoy = Envoy::start_draining(&bootstrap, 12);
+    let crowd = Crowd::new(envoy.listener, tenancyd.addr, &tenants, 20);
+    crowd.connect_all(&crowd.all());
+    let traffic = crowd.traffic((0..tenants.len()).collect(), PACE);
+    std::thread::sleep(Duration::from_secs(1));
+
+    let replaced = Instant::now();
+    listeners.configure(&but(configuration(), json!({"logFields": []})), &envoy);
+    assert_eq!(crowd.ended(&crowd.all()), BTreeMap::new());
+    let suspended = crowd.of(&[0, 1, 2]);
+    crowd.set_status(&[0, 1, 2], "suspended");
+    let ended = || suspended.iter().all(|member| !crowd.is_open(*member));
+    until(SUSPENSION, ended, || format!("{:?}", crowd.ended(&suspended)));
+    let ends = crowd.ended(&suspended);
+    eprintln!("suspended while they drain, {:?} after the update: {ends:?}", replaced.elapsed());
+    assert!(ends.keys().all(|end| end.starts_with("1008: TENANT_SUSPENDED: ")), "{ends:?}");
+    crowd.set_status(&[0, 1, 2], "active");
+    crowd.connect_all(&suspended);
+    traffic.end();
+    crowd.settle("while a listener drains");
+    assert!(replaced.elapsed() < drain, "it took too long to tell");
+    let traffic = crowd.traffic((0..tenants.len()).collect(), PACE);
+    let old: Vec<usize> = crowd.all().into_iter().filter(|member| !suspended.contains(member)).collect();
+    assert_eq!(crowd.ended(&old), BTreeMap::new(), "the others go on");
+
+    let ended = || old.iter().all(|member| !crowd.is_open(*member));
+    until(drain * 2, ended, || format!("{:?}", crowd.ended(&old)));
+    eprintln!("the old ones ended {:?} after the update: {:?}", replaced.elapsed(), crowd.ended(&old));
+    assert_eq!(crowd.ended(&suspended), BTreeMap::new(), "the new ones stay");
+    crowd.connect_all(&old);
+    std::thread::sleep(Duration::from_secs(1));
+    traffic.end();
+    crowd.settle("with a listener that drained");
     crowd.counted();
 }
