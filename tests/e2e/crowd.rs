@@ -464,7 +464,7 @@ fn bootstrap(wasm: &str, tenancyd: &Tenancyd) -> Value {
     };
     let mut bootstrap = bootstrap.json();
     let resources = &mut bootstrap["static_resources"];
-    // Envoy lets a cluster have 1,024 connections and requests, unless it is told otherwise.
+    // Envoy makes 1,024 connections to a cluster, unless it is told otherwise, and has the next clients wait.
     let many = json!({"max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000});
     resources["clusters"][0]["circuit_breakers"] = json!({"thresholds": [many]});
     let manager = &mut resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
