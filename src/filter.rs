@@ -411,9 +411,8 @@ impl Filter {
             return (self.wake(awake, host, |_| {}), fault.into_iter().collect());
         }
         let Some(landed) = self.directory.land(call, answer, host) else { return (Vec::new(), Vec::new()) };
-        let of_connections: Vec<RequestId> =
-            landed.waiting.iter().copied().filter(|id| self.is_connection(*id)).collect();
-        let mut steps = self.wake(landed.waiting, host, |pending| {
+        let mut steps = self.rechecked(&landed, host);
+        steps.extend(self.wake(landed.waiting, host, |pending| {
             if matches!(landed.key, Key::Usage(..)) {
                 pending.usages.push((landed.key.clone(), landed.lookup.clone()));
             }
@@ -422,8 +421,7 @@ impl Filter {
                     *state = State::from_lookup(landed.key.clone(), landed.lookup.clone());
                 }
             }
-        });
-        steps.extend(self.landed(&of_connections, &landed.key, &landed.lookup, host));
+        }));
         (steps, landed.fault.map(|why| format!("{} {why}", landed.key)).into_iter().collect())
     }
 

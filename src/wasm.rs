@@ -118,6 +118,10 @@ extern "C" fn proxy_on_grpc_close(context: u32, token: u32, status: u32) {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_headers(context: u32, _headers: u32, _end_of_stream: u32) -> u32 {
+    #[cfg(feature = "crash")]
+    if hostcalls::header(hostcalls::Map::Request, "x-crash").is_some() {
+        core::arch::wasm32::unreachable();
+    }
     match request(context) {
         Some(worker) => worker.judge(RequestId(context)),
         None => worker::refuse_unjudged("Envoy sent a request of a configuration that isn't there"),

@@ -7,7 +7,7 @@ use super::headers::HeaderEdit;
 use super::{Decision, Event, Filter, Pending, Phase, State, Step, Turn};
 use crate::config::{AuthMessage, Counted, OnError, Resolution};
 use crate::denial::Denial;
-use crate::directory::{Asker, Key, Lookup};
+use crate::directory::{Asker, Key, Landed, Lookup};
 use crate::host::{Host, RequestId};
 use crate::jwt::{TokenFault, expiry_in_metadata};
 use crate::request::{Head, Trace, TraceHeaders};
@@ -303,11 +303,11 @@ impl Filter {
         let key = Key::Tenant(tenant.id.clone());
         let trace = TraceHeaders::new();
         let lookup = self.directory.find(&key, Asker::new(id, Trace::Kept(&trace)), host);
-        self.looked_up(connection, lookup, now)
+        self.recheck(connection, lookup, now)
     }
 
     /// Takes what the directory says of a connection's tenant now, and gives why the connection ends, if that is the end.
-    fn looked_up(&self, connection: &mut Connection, lookup: Lookup, now: Duration) -> Option<Ending> {
+    fn recheck(&self, connection: &mut Connection, lookup: Lookup, now: Duration) -> Option<Ending> {
         let after = |time: Duration| Some(now.saturating_add(time));
         connection.recheck_at = self.config.websocket.recheck().and_then(after);
         let denial = match lookup {
@@ -327,23 +327,21 @@ impl Filter {
         denial.map(Ending::refused)
     }
 
-    /// Takes the directory's answer for the connections that have asked for it, and gives what happens with each.
-    pub(super) fn landed(
-        &mut self,
-        ids: &[RequestId],
-        key: &Key,
-        lookup: &Lookup,
-        host: &dyn Host,
-    ) -> Vec<(RequestId, Step)> {
+    /// Takes an answer for the connections that wait for it. By the next tick it may be too old to be believed, and if it is kept
+    /// for less than that, each would be.
+    pub(super) fn rechecked(&mut self, landed: &Landed, host: &dyn Host) -> Vec<(RequestId, Step)> {
+        let Key::Tenant(name) = &landed.key else { return Vec::new() };
         let now = host.monotonic();
         let mut steps = Vec::new();
-        for id in ids {
+        for id in &landed.waiting {
             let Some(mut connection) = self.connections.remove(id) else { continue };
-            let is_its_tenant = matches!((key, &connection.tenant), (Key::Tenant(name), Some(own)) if *name == own.id);
-            if is_its_tenant
-                && matches!(connection.stage, Stage::Passes | Stage::Counts)
-                && let Some(ending) = self.looked_up(&mut connection, lookup.clone(), now)
+            let is_theirs = connection.tenant.as_ref().is_some_and(|tenant| tenant.id == *name);
+            let passes = matches!(connection.stage, Stage::Passes | Stage::Counts);
+            if passes
+                && is_theirs
+                && let Some(ending) = self.recheck(&mut connection, landed.lookup.clone(), now)
             {
+                self.waiting.remove(id);
                 let place = connection.held_place();
                 steps.push((*id, Step::Flow(Box::new(connection.end(ending, place, now)))));
             }

@@ -129,6 +129,13 @@ impl Envoy {
         Self::start_command(&bootstrap.to_string(), command)
     }
 
+    /// Starts with so many seconds in which a listener that was replaced drains.
+    pub fn start_draining(bootstrap: &Value, seconds: u32) -> Self {
+        let mut command = Command::new(needed("ENVOY_BIN"));
+        command.args(["--drain-time-s", &seconds.to_string()]);
+        Self::start_command(&bootstrap.to_string(), command)
+    }
+
     fn start_command(bootstrap: &str, mut command: Command) -> Self {
         let folder = folder();
         let (config, log, admin_file) = (folder.join("envoy.yaml"), folder.join("envoy.log"), folder.join("admin"));

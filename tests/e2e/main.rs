@@ -13,6 +13,8 @@
 )]
 
 mod bootstrap;
+mod crash;
+mod crowd;
 mod curl;
 mod envoy;
 mod flood;

@@ -15,9 +15,16 @@ const START: Duration = Duration::from_secs(20);
 /// What proxies show for leases.
 pub const PROXY_TOKEN: &str = "proxies-only-0123456789abcdef0123456789";
 
+/// What writers show.
+pub const WRITE_TOKEN: &str = "writers-only-0123456789abcdef0123456789";
+/// What Envoy shows where it brings connections.
+pub const CONNECTIONS_SECRET: &str = "between-us-0123456789abcdef0123456789abc";
+
 /// A `tenancyd` with a database and a port of its own. Its process ends when it is dropped.
 pub struct Tenancyd {
     pub addr: SocketAddr,
+    /// Where it takes WebSocket connections, if it does.
+    pub connections: Option<SocketAddr>,
     folder: PathBuf,
     redis: Option<SocketAddr>,
     process: Option<Child>,
@@ -33,11 +40,20 @@ pub struct Redis {
 impl Tenancyd {
     /// One that knows these tenants, by their ids, and counts in its database, or in that Redis.
     pub fn start(tenants: &[&str], redis: Option<SocketAddr>) -> Self {
+        Self::start_with(tenants, redis, None)
+    }
+
+    /// One that takes writes, and WebSocket connections.
+    pub fn start_with_connections(tenants: &[&str]) -> Self {
+        Self::start_with(tenants, None, Some(refusing()))
+    }
+
+    fn start_with(tenants: &[&str], redis: Option<SocketAddr>, connections: Option<SocketAddr>) -> Self {
         let folder = folder();
         let tenants: Vec<Value> = tenants.iter().map(|id| json!({"id": id})).collect();
         let seed = json!({"tenants": tenants, "domains": {}}).to_string();
         std::fs::write(folder.join("seed.json"), seed).expect("the seed is written");
-        let mut tenancyd = Self { addr: refusing(), folder, redis, process: None };
+        let mut tenancyd = Self { addr: refusing(), connections, folder, redis, process: None };
         tenancyd.again();
         tenancyd
     }
@@ -57,8 +73,17 @@ impl Tenancyd {
         if let Some(redis) = self.redis {
             command.env("TENANCYD_REDIS", format!("redis://{redis}/0"));
         }
+        if let Some(connections) = self.connections {
+            command.args(["--connections", &connections.to_string()]);
+            command.env("TENANCYD_TOKEN", WRITE_TOKEN).env("TENANCYD_CONNECTIONS_SECRET", CONNECTIONS_SECRET);
+        }
         self.process = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("tenancyd runs"));
         until(START, || http_get(self.addr, "/readyz").starts_with("HTTP/1.1 200"), || "no tenancyd".to_owned());
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// What it tells of a tenant's one quota.

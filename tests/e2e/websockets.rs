@@ -18,7 +18,7 @@ use crate::scenarios::world::*;
 use crate::tokens_in_envoy::put_jwt_authn_in_front;
 
 /// The bytes of an upgrade's request.
-fn upgrade(headers: &[(&str, &str)]) -> String {
+pub fn upgrade(headers: &[(&str, &str)]) -> String {
     let mut head =
         "GET /chat HTTP/1.1\r\nhost: any.example\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\
                     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -29,31 +29,31 @@ fn upgrade(headers: &[(&str, &str)]) -> String {
     head + "\r\n"
 }
 
-fn seconds_from_now(seconds: u64) -> u64 {
+pub fn seconds_from_now(seconds: u64) -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs() + seconds
 }
 
-fn signed(claims: &Value) -> String {
+pub fn signed(claims: &Value) -> String {
     let claims = but(json!({"tenant_id": "acme", "exp": seconds_from_now(600)}), claims.clone());
     String::from_utf8(token(Signer::Secret, &header(Signer::Secret), &claims)).expect("a token is text")
 }
 
-fn auth(tenant: &str) -> String {
+pub fn auth(tenant: &str) -> String {
     auth_by(&signed(&json!({"tenant_id": tenant})), tenant)
 }
 
-fn auth_by(token: &str, tenant: &str) -> String {
+pub fn auth_by(token: &str, tenant: &str) -> String {
     json!({"action": "auth", "token": token, "tenantId": tenant}).to_string()
 }
 
 /// A frame as a client sends it.
-fn frame(opcode: Data, payload: &[u8], is_final: bool) -> Vec<u8> {
+pub fn frame(opcode: Data, payload: &[u8], is_final: bool) -> Vec<u8> {
     let mut frame = Frame::message(payload.to_vec(), OpCode::Data(opcode), is_final);
     frame.header_mut().mask = Some([1, 2, 3, 4]);
     bytes(frame)
 }
 
-fn ping(payload: &[u8]) -> Vec<u8> {
+pub fn ping(payload: &[u8]) -> Vec<u8> {
     let mut frame = Frame::ping(payload.to_vec());
     frame.header_mut().mask = Some([5, 6, 7, 8]);
     bytes(frame)
@@ -65,12 +65,12 @@ fn bytes(frame: Frame) -> Vec<u8> {
     bytes
 }
 
-fn text(payload: &str) -> Vec<u8> {
+pub fn text(payload: &str) -> Vec<u8> {
     frame(Data::Text, payload.as_bytes(), true)
 }
 
 /// A client whose upgrade was accepted, and which says nothing by itself.
-fn client(at: SocketAddr, headers: &[(&str, &str)], early: &[u8]) -> WebSocket<TcpStream> {
+pub fn client(at: SocketAddr, headers: &[(&str, &str)], early: &[u8]) -> WebSocket<TcpStream> {
     let mut stream = TcpStream::connect(at).expect("Envoy listens");
     stream.set_read_timeout(Some(Duration::from_secs(15))).expect("a time limit");
     stream.set_nodelay(true).expect("no delay");
@@ -81,7 +81,7 @@ fn client(at: SocketAddr, headers: &[(&str, &str)], early: &[u8]) -> WebSocket<T
     WebSocket::from_raw_socket(stream, tungstenite::protocol::Role::Client, None)
 }
 
-fn response_head(stream: &mut TcpStream) -> String {
+pub fn response_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -92,7 +92,7 @@ fn response_head(stream: &mut TcpStream) -> String {
 }
 
 /// The next message's text.
-fn next(client: &mut WebSocket<TcpStream>) -> String {
+pub fn next(client: &mut WebSocket<TcpStream>) -> String {
     loop {
         match client.read().expect("a message") {
             Message::Text(text) => return text.to_string(),

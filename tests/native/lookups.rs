@@ -170,3 +170,36 @@ fn a_scan_of_cold_tenants_displaces_no_hot_one() {
     let looked_at = world.shared_reads() - reads;
     assert!(looked_at >= cold.len() - MEMORY_ENTRIES, "{looked_at} of {} are forgotten", cold.len());
 }
+
+/// However briefly an answer may be kept, what comes about an open connection's tenant decides about the connection.
+#[test]
+fn an_answer_about_an_open_connection_is_taken_when_it_comes() {
+    let suspended = || Reply::json(&json!({"id": "acme", "status": "suspended"}));
+    for (reply, decision) in [(suspended(), "tenant_suspended"), (Reply::is(404, ""), "tenant_not_found")] {
+        for cache in [0_u64, 1, 2, 60] {
+            let mut config = looked_up(json!({"resolution": "header"}));
+            config["lookupTenant"]["cacheSeconds"] = json!(cache);
+            config["lookupTenant"]["negativeSeconds"] = json!(0);
+            config["websocket"] = json!({"recheckSeconds": 1});
+            let mut world = NativeWorld::start(config, Directory::of(&tenants()));
+            let upgrade = named("acme").header("connection", "upgrade").header("upgrade", "websocket");
+            let (id, _) = world.begin(&upgrade);
+            world.answer_all();
+            assert_eq!(world.answers_upgrade(id, b"101"), None);
+            world.script("/tenants/acme", reply.clone());
+            let decided = (0..=cache + 2).find_map(|second| {
+                // A little more than a second, as timers have it.
+                world.pause(Duration::from_millis(1005));
+                let steps = [world.tick(), world.answer_all()].concat();
+                let mut verdicts = steps.into_iter().filter_map(|(of, step)| match step {
+                    Step::Flow(flow) if of == id => flow.verdicts.first().map(|verdict| verdict.decision),
+                    _ => None,
+                });
+                verdicts.next().map(|decision| (decision, second))
+            });
+            let (told, second) = decided.unwrap_or(("nothing", 0));
+            assert_eq!(told, decision, "cacheSeconds: {cache}");
+            assert!(second <= cache, "cacheSeconds: {cache}, after {second} s");
+        }
+    }
+}

@@ -243,6 +243,11 @@ impl NativeWorld {
         steps
     }
 
+    /// What is due after some time is done, and gives what happens with connections.
+    pub fn tick(&mut self) -> Vec<(RequestId, Step)> {
+        self.filter.tick(&self.host).0
+    }
+
     /// How often shared data was looked at.
     pub fn shared_reads(&self) -> usize {
         self.host.shared_reads.get()
