@@ -9,6 +9,7 @@ cd "$ROOT"
 
 [ -f dist/tenancy.wasm ] || die "there is no dist/tenancy.wasm; run make build first"
 need python3 python3 "Python"
+need openssl openssl "OpenSSL (one of the doors speaks TLS)"
 ENVOY_BIN=$(tools/envoy.sh)
 tools/venv.sh tools/requirements-websocket.txt
 export ENVOY_BIN TENANCY_WASM="${TENANCY_WASM:-$ROOT/dist/tenancy.wasm}" PYTHONDONTWRITEBYTECODE=1

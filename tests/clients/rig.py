@@ -5,7 +5,8 @@ The doors differ in what the filter does with a connection:
   judged   the tenant is known at the upgrade, and the filter doesn't look at bytes
   followed the same, but messages are counted and the tenant is looked up again: every frame is followed
   message  the tenant is known by the first message
-  strict   the same, with little time, five connections at once, twenty messages a month, and short tokens
+  strict   the same, with little time, five connections at once and twenty messages a month
+  secure   the same as message, over TLS, where browsers speak HTTP/2
 """
 
 import base64
@@ -33,7 +34,7 @@ RECHECK_SECONDS = 1
 MESSAGES_A_MONTH = 20
 CONNECTIONS = 5
 PLENTY = 1_000_000_000
-DOORS = ("plain", "judged", "followed", "message", "strict")
+DOORS = ("plain", "judged", "followed", "message", "strict", "secure")
 
 COMMON = {
     "isolation": {
@@ -73,6 +74,7 @@ CONFIGURATIONS = {
         ],
     },
 }
+CONFIGURATIONS["secure"] = CONFIGURATIONS["message"]
 
 
 def free_port():
@@ -97,7 +99,7 @@ def auth(tenant, named=None, **more):
     return json.dumps({"action": "auth", "token": token(tenant, **more), "tenantId": named or tenant})
 
 
-def listener(door, port):
+def listener(door, port, folder):
     filters = []
     if door != "plain":
         filters.append({
@@ -125,7 +127,7 @@ def listener(door, port):
         "name": "router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
     })
-    log = f"{door} %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %FILTER_STATE(wasm.tenant_id:PLAIN)% %FILTER_STATE(wasm.tenant_decision:PLAIN)%\n"
+    log = f"{door} %PROTOCOL% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %FILTER_STATE(wasm.tenant_id:PLAIN)% %FILTER_STATE(wasm.tenant_decision:PLAIN)%\n"
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": door,
@@ -149,15 +151,39 @@ def listener(door, port):
             "virtual_hosts": [{
                 "name": "all",
                 "domains": ["*"],
-                "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "service", "timeout": "0s"}}],
+                "routes": [{
+                    "match": {"prefix": "/"},
+                    "route": {"cluster": "service", "timeout": "0s"},
+                    # HTTP/2's upgrade has no such header, Envoy makes none up for it, and a service of HTTP/1.1 asks for one. It
+                    # keeps nothing secret.
+                    "request_headers_to_add": [{
+                        "header": {"key": "sec-websocket-key", "value": "AAAAAAAAAAAAAAAAAAAAAA=="},
+                        "append_action": "ADD_IF_ABSENT",
+                    }],
+                }],
             }],
         },
         "http_filters": filters,
     }
+    chain = {"filters": [{"name": "http", "typed_config": manager}]}
+    if door == "secure":
+        chain["transport_socket"] = {
+            "name": "tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {
+                    "alpn_protocols": ["h2", "http/1.1"],
+                    "tls_certificates": [{
+                        "certificate_chain": {"filename": f"{folder}/certificate.pem"},
+                        "private_key": {"filename": f"{folder}/key.pem"},
+                    }],
+                },
+            },
+        }
     return {
         "name": door,
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+        "filter_chains": [chain],
     }
 
 
@@ -180,10 +206,16 @@ class Rig:
             resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
             self.service = self.start("service", [sys.executable, str(HERE / "service.py"), str(self.service_port)])
             self.until_it_answers("service", self.service_port)
+            if "secure" in self.doors:
+                subprocess.run([
+                    "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                    "-subj", f"/CN=acme.{DOMAIN}", "-keyout", str(self.folder / "key.pem"),
+                    "-out", str(self.folder / "certificate.pem"),
+                ], check=True, capture_output=True)
             plan = {
                 "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin}}},
                 "static_resources": {
-                    "listeners": [listener(door, port) for door, port in self.doors.items()],
+                    "listeners": [listener(door, port, self.folder) for door, port in self.doors.items()],
                     "clusters": [{
                         "name": "service",
                         "connect_timeout": "5s",
