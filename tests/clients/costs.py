@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What an open connection and a message on it cost in Envoy: at each door an Envoy of its own, with one worker.
 
-Memory is what Envoy has more of (RSS) with so many idle connections than without them. Time is Envoy's own CPU time for a message
-there and back, in rounds that take the doors in turn; what is printed is the median of the rounds, and their range.
+Memory is what an Envoy just started has more of (RSS) with so many idle connections than with fifty that were there and have gone.
+Time is Envoy's own CPU time for a message there and back. Both come in rounds that take the doors in turn, and what is printed is the
+median and the range.
 
-Usage: costs.py; CONNECTIONS (2000) and ROUNDS (7) in the environment.
+Usage: costs.py; CONNECTIONS (2000), MEMORY_ROUNDS (3) and ROUNDS (9) in the environment.
 """
 
 import asyncio
@@ -12,12 +13,14 @@ import os
 import statistics
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import rig
 import websockets
 
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "2000"))
-ROUNDS = int(os.environ.get("ROUNDS", "7"))
+MEMORY_ROUNDS = int(os.environ.get("MEMORY_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("ROUNDS", "9"))
 # How many messages of which size are one measurement.
 LOADS = ((32, 4000), (1024, 4000), (65536, 300), (1 << 20, 24))
 DOORS = ("plain", "judged", "followed", "message")
@@ -26,8 +29,9 @@ SPEAKERS = 8
 
 
 def cpu_seconds(process):
-    fields = open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """To the nanosecond, where /proc/PID/stat has hundredths of a second. None of Envoy's threads ends meanwhile."""
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def rss_kib(process):
@@ -71,7 +75,7 @@ async def memory(envoy, door):
     await asyncio.sleep(5)
     idle = (cpu_seconds(envoy.envoy) - idle) / 5
     await close_all(held)
-    return (after - before) / CONNECTIONS, idle
+    return (after - before) / CONNECTIONS, after / 1024, idle * 100
 
 
 async def messages(envoy, door, size, count):
@@ -92,27 +96,41 @@ async def messages(envoy, door, size, count):
     return cpu / sent * 1e6, sent / wall
 
 
+def median_and_range(values, digits=1):
+    return f"{statistics.median(values):9.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
 async def main():
+    found = {}
+    for _ in range(MEMORY_ROUNDS):
+        for door in DOORS:
+            with rig.Rig([door], workers=1) as envoy:
+                found.setdefault(door, []).append(await memory(envoy, door))
+    print(f"{CONNECTIONS} idle connections, {MEMORY_ROUNDS} rounds")
+    print(f"{'door':9} {'KiB each':>22} {'Envoy whole, MiB':>24} {'CPU, % of one':>24}", flush=True)
+    for door in DOORS:
+        kib, whole, idle = (median_and_range(values, digits) for values, digits in zip(zip(*found[door]), (1, 0, 2)))
+        print(f"{door:9} {kib:>22} {whole:>24} {idle:>24}", flush=True)
+
+    found = {}
     with ExitStack() as stack:
         envoys = {door: stack.enter_context(rig.Rig([door], workers=1)) for door in DOORS}
-        print(f"{'door':9} {'KiB a connection':>17} {'CPU of ' + str(CONNECTIONS) + ' idle':>18}", flush=True)
+        # The first messages of all are slower.
         for door, envoy in envoys.items():
-            kib, idle = await memory(envoy, door)
-            print(f"{door:9} {kib:17.1f} {idle * 100:16.2f} %", flush=True)
-        found = {}
-        for _ in range(ROUNDS):
+            await messages(envoy, door, 1024, 1000)
+        for round_ in range(ROUNDS):
             for size, count in LOADS:
-                for door, envoy in envoys.items():
-                    found.setdefault((size, door), []).append(await messages(envoy, door, size, count))
-        print(f"\n{'bytes':>8} {'door':9} {'CPU µs a message':>17} {'range':>17} {'over plain':>11} {'messages/s':>11}", flush=True)
-        for size, _ in LOADS:
-            plain = statistics.median(cpu for cpu, _ in found[size, "plain"])
-            for door in DOORS:
-                cpus = sorted(cpu for cpu, _ in found[size, door])
-                median = statistics.median(cpus)
-                rate = statistics.median(rate for _, rate in found[size, door])
-                span = f"{cpus[0]:.1f}–{cpus[-1]:.1f}"
-                print(f"{size:8} {door:9} {median:17.1f} {span:>17} {median - plain:+11.1f} {rate:11.0f}", flush=True)
+                # Nobody is always first.
+                for door in DOORS[round_ % len(DOORS):] + DOORS[:round_ % len(DOORS)]:
+                    found.setdefault((size, door), []).append(await messages(envoys[door], door, size, count))
+    print(f"\nMessages there and back, {SPEAKERS} connections, {ROUNDS} rounds")
+    print(f"{'bytes':>8} {'door':9} {'CPU µs a message':>28} {'over plain':>11} {'messages/s':>11}")
+    for size, _ in LOADS:
+        plain = statistics.median(cpu for cpu, _ in found[size, "plain"])
+        for door in DOORS:
+            cpus, rates = zip(*found[size, door])
+            over = statistics.median(cpus) - plain
+            print(f"{size:8} {door:9} {median_and_range(cpus):>28} {over:+11.1f} {statistics.median(rates):11.0f}", flush=True)
 
 
 if __name__ == "__main__":

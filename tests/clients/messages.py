@@ -308,6 +308,47 @@ async def pieces_of_one_byte_change_nothing(envoy):
         writer.close()
 
 
+async def closed_with(reader, code, wait=8.0):
+    """Waits for a close frame, after whatever else comes, and gives what came before it."""
+    got = b""
+    async with asyncio.timeout(wait):
+        while b"\x88" not in got or len(got) < got.index(b"\x88") + 4:
+            more = await reader.read(65536)
+            assert more, f"it was cut after {got[:80]}, without a close frame"
+            got += more
+    before, close = got.split(b"\x88", 1)
+    equal(int.from_bytes(close[1:3], "big"), code)
+    return before
+
+
+@scenario
+async def auth_message_that_trickles_in_is_too_late(envoy):
+    reader, writer = await raw(envoy, "strict", proof="trickle")
+
+    async def trickle():
+        for byte in frame(1, auth("acme").encode()):
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+
+    trickling = asyncio.create_task(trickle())
+    equal(await closed_with(reader, 1008), b"")
+    trickling.cancel()
+    writer.close()
+    equal([event for event in envoy.seen("trickle") if event["event"] == "message"], [])
+
+
+@scenario
+async def nobody_fills_envoy_with_pings_before_the_auth_message(envoy):
+    for sent in (frame(9, b"x" * 125) * 500, frame(1, b"x", False) + frame(0, b"", False) * 10_000):
+        reader, writer = await raw(envoy, "strict", proof="flood")
+        for at in range(0, len(sent), 8192):
+            writer.write(sent[at:at + 8192])
+            await asyncio.sleep(0.01)
+        equal(await closed_with(reader, 1009), b"")
+        writer.close()
+    equal([event for event in envoy.seen("flood") if event["event"] == "message"], [])
+
+
 @scenario
 async def broken_frames_are_told_both_sides_at_once(envoy):
     for door in ("followed", "message"):
