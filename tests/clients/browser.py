@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,7 +131,7 @@ def browse(plan):
             f"--host-resolver-rules=MAP *.{rig.DOMAIN} 127.0.0.1",
             f"http://127.0.0.1:{server.server_address[1]}/",
         ],
-        stdout=log, stderr=subprocess.STDOUT,
+        stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
     )
     try:
         if not server.came.wait(SECONDS):
@@ -138,12 +139,9 @@ def browse(plan):
             sys.exit(f"error: the browser has posted nothing in {SECONDS} s; what it wrote is above")
         return server.results
     finally:
-        browser.terminate()
-        try:
-            browser.wait(10)
-        except subprocess.TimeoutExpired:
-            browser.kill()
-            browser.wait()
+        # Debian's is a script that starts the browser: the whole family goes.
+        os.killpg(browser.pid, signal.SIGKILL)
+        browser.wait()
         server.shutdown()
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
