@@ -4,7 +4,7 @@
 
 build: ## Build dist/tenancy.wasm, dist/tenancyd and dist/upstream
 	@tools/build.sh
-demo: build ## Run it all here: Envoy, tenancyd, two upstreams, and curl against each strategy
+demo: build ## Run it all here: Envoy, tenancyd, two upstreams, and curl and WebSocket clients against them
 	@tools/demo.sh
 check: ## Format, lints, documentation, licences, advisories, shell scripts and the project's own rules
 	@tools/check.sh

@@ -2,25 +2,24 @@
 """Asks a running Envoy what a person would ask with curl, shows each answer, and judges it.
 
 Usage: tools/demo-checks.py BASE_URL, where envoy/envoy.yaml and envoy/demo-tenants.json are in force, and
-TENANCY_JWT_SECRET in the environment is Envoy's own.
+TENANCY_JWT_SECRET in the environment is Envoy's own. Where tenancyd can be reached, TENANCYD_URL says where, and
+TENANCYD_TOKEN is its own. With STAYS_UP=1 there are words at the end for a person who goes on from here.
 Exits with 1 if one answer is not what the manual promises.
 """
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 import shlex
 import subprocess
 import sys
-import time
+from pathlib import Path
+
+import demo_websockets
+from demo_lib import BOLD, DIM, GREEN, PLAIN, counts, section, token, verdict
 
 BASE = sys.argv[1].rstrip("/")
-BOLD, RED, GREEN, DIM, PLAIN = ("\033[1m", "\033[31m", "\033[32m", "\033[2m", "\033[0m") if sys.stdout.isatty() else [""] * 5
 SHOWN = ("x-tenant-", "x-forwarded-prefix")  # what of the upstream's headers is worth a person's eyes
 ABSENT = None
-counts = {"passed": 0, "failed": 0}
 
 
 def host(name):
@@ -32,19 +31,7 @@ def header(line):
 
 
 def bearer(**claims):
-    """The header with a token, signed as the issuer of envoy.yaml would sign it, that holds for eight hours."""
-    claims = {"iss": "https://issuer.example.com", "aud": "api", "exp": int(time.time()) + 8 * 3600, **claims}
-
-    def part(data):
-        return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-    text = b".".join(part(json.dumps(piece, separators=(",", ":")).encode()) for piece in ({"alg": "HS256"}, claims))
-    tag = hmac.new(os.environ["TENANCY_JWT_SECRET"].encode(), text, hashlib.sha256).digest()
-    return header(f"Authorization: Bearer {(text + b'.' + part(tag)).decode()}")
-
-
-def section(title):
-    print(f"\n{BOLD}{title}{PLAIN}")
+    return header(f"Authorization: Bearer {token(**claims)}")
 
 
 def ask(title, arguments, path, status, /, **expected):
@@ -52,19 +39,7 @@ def ask(title, arguments, path, status, /, **expected):
     code, else what the upstream says of itself and, with _ for -, the headers that it received."""
     command = ["curl", "-i", *arguments, BASE + path]
     print(f"  {title}\n    {BOLD}$ {shlex.join(command)}{PLAIN}")
-    run = subprocess.run(
-        [*command, "--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    answered, _, code = run.stdout.rpartition("\n")
-    head, _, body = answered.partition("\n\n")  # Python has made each \r\n a \n
-    faults = [f"curl failed: {run.stderr.strip()}"] if run.returncode else []
-    if code != str(status):
-        faults.append(f"status {code}, expected {status}")
-    if "\ncontent-type: application/json" not in head:
-        faults.append("the content-type is not application/json")
+    code, body, faults = answer_to(command, status, "application/json")
     try:
         answer = json.loads(body)
     except ValueError:
@@ -78,9 +53,35 @@ def ask(title, arguments, path, status, /, **expected):
         if got.get(name, ABSENT) != value:
             faults.append(f"{name} is {got.get(name, ABSENT)!r}, expected {value!r}")
     print(f"    {code}  {in_words(answer, got, body)}")
-    for fault in faults:
-        print(f"    {RED}WRONG: {fault}{PLAIN}")
-    counts["failed" if faults else "passed"] += 1
+    verdict(faults)
+
+
+def answer_to(command, status, content_type):
+    run = subprocess.run(
+        [*command, "--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answered, _, code = run.stdout.rpartition("\n")
+    head, _, body = answered.partition("\n\n")  # Python has made each \r\n a \n
+    faults = [f"curl failed: {run.stderr.strip()}"] if run.returncode else []
+    if code != str(status):
+        faults.append(f"status {code}, expected {status}")
+    if f"\ncontent-type: {content_type}" not in head:
+        faults.append(f"the content-type is not {content_type}")
+    return code, body, faults
+
+
+def page(title, path, file):
+    """Asks for a page, which Envoy serves from that file."""
+    command = ["curl", "-i", BASE + path]
+    print(f"  {title}\n    {BOLD}$ {shlex.join(command)}{PLAIN}")
+    code, body, faults = answer_to(command, 200, "text/html")
+    if body != file.read_text(encoding="utf-8"):
+        faults.append(f"the body is not {file.name}: {body[:200]!r}")
+    print(f"    {code}  {GREEN}{file.name}{PLAIN}, {len(body)} letters")
+    verdict(faults)
 
 
 def seen_in(answer):
@@ -203,5 +204,12 @@ ask(
     **ACME,
 )
 
+demo_websockets.show(BASE, os.environ.get("TENANCYD_URL"))
+page("in a browser: three clients side by side", "/demo", Path("envoy/websocket.html"))
+
 print(f"\n{counts['passed']} passed, {counts['failed']} failed")
+if os.environ.get("STAYS_UP"):
+    section(f"Open {BASE}/demo for three WebSocket clients, and give them these tokens")
+    for tenant, user in (("acme", "ada"), ("hooli", "hal"), ("globex", "gus")):
+        print(f"  {tenant:<7} {token(tenant_id=tenant, sub=user)}")
 sys.exit(1 if counts["failed"] else 0)

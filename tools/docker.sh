@@ -16,6 +16,7 @@ fi
 compose+=(--project-name envoy-tenancy-demo --file envoy/docker-compose.yaml)
 export ENVOY_PORT=${ENVOY_PORT:-10000}
 export TENANCYD_TOKEN=${TENANCYD_TOKEN:-$(random_secret)}
+export TENANCYD_CONNECTIONS_SECRET=${TENANCYD_CONNECTIONS_SECRET:-$(random_secret)}
 export TENANCY_JWT_SECRET=${TENANCY_JWT_SECRET:-$(random_secret)}
 
 tools/docker-images.sh
@@ -23,7 +24,7 @@ tools/docker-images.sh
 [ "${1:-}" = demo ] || exit 0
 
 need curl curl "curl"
-need python3 python3 "Python"
+tools/venv.sh tools/requirements.txt
 [ -z "$("${compose[@]}" ps -q)" ] || die "the demo's containers are there already; take them down with: ${compose[*]} down -v"
 if (exec 3<>"/dev/tcp/127.0.0.1/$ENVOY_PORT") 2>/dev/null; then
   die "port $ENVOY_PORT is taken by another program: choose a free one, as in: make docker-demo ENVOY_PORT=$((ENVOY_PORT + 1000))"
@@ -50,4 +51,4 @@ until [ "$(curl --silent --output /dev/null --max-time 5 --write-out '%{http_cod
   [ $SECONDS -lt $deadline ] || die "Envoy does not answer at $base/healthz after 60 seconds"
   sleep 0.5
 done
-python3 tools/demo-checks.py "$base"
+.venv/bin/python3 -B tools/demo-checks.py "$base"
