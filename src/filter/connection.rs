@@ -380,8 +380,11 @@ impl Connection {
     /// Looks for messages in what the client has sent, and notes where they begin, and what is wrong with the frames, if anything is.
     #[inline(never)]
     pub fn find_messages(&mut self, piece: Piece<'_>) {
-        let mut cursor = Cursor::new(&mut self.client, piece, self.scanned);
-        self.scanned = piece.size;
+        let scanned = std::mem::replace(&mut self.scanned, piece.size);
+        if self.violation.is_some() {
+            return;
+        }
+        let mut cursor = Cursor::new(&mut self.client, piece, scanned);
         while let Some((start, header)) = cursor.next() {
             match header {
                 Err(violation) => {
@@ -410,16 +413,14 @@ impl Connection {
 
     /// Where something for the service can take the place of what follows in a client's piece.
     pub fn place(&mut self, piece: Piece<'_>) -> Place {
-        match self.uncounted.front() {
+        let mut cursor = Cursor::new(&mut self.client, piece, self.scanned);
+        let place = match self.uncounted.front() {
             Some(start) => Place::of(*start),
-            None => {
-                let mut cursor = Cursor::new(&mut self.client, piece, self.scanned);
-                let place = cursor.boundary().map_or(Place::Nowhere, Place::At);
-                // What follows won't go on, but the client's own close frame is still to be found.
-                while cursor.next().is_some_and(|(_, header)| header.is_ok()) {}
-                place
-            }
-        }
+            None => cursor.boundary().map_or(Place::Nowhere, Place::At),
+        };
+        // What follows won't go on, but the client's own close frame is still to be found.
+        while cursor.next().is_some_and(|(_, header)| header.is_ok()) {}
+        place
     }
 
     /// The same where nothing has come: in what Envoy holds.
