@@ -10,6 +10,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod conversations;
 mod lookups;
 mod metering;
 #[path = "../scenarios/mod.rs"]
