@@ -10,6 +10,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod closings;
 mod conversations;
 mod lookups;
 mod metering;
