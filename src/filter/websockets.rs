@@ -31,10 +31,14 @@ impl Filter {
             return Phase::Request;
         }
         let settings = &self.config.websocket;
-        let may_come_without = settings.auth_message == AuthMessage::Required
-            && claims.contains(&(Resolution::Jwt, State::Absent))
-            && settings.paths.0.iter().any(|path| path.covers(&head.target));
-        if !may_come_without {
+        let token = claims.iter_mut().find(|(strategy, _)| *strategy == Resolution::Jwt).map(|(_, state)| state);
+        let Some(token) = token.filter(|token| **token == State::Absent) else { return Phase::Upgrade };
+        if settings.auth_message == AuthMessage::Off {
+            return Phase::Upgrade;
+        }
+        if !settings.paths.0.iter().any(|path| path.covers(&head.target)) {
+            // Whatever else names its tenant: no connection is opened without a token.
+            *token = State::Refused(TokenFault::Missing);
             return Phase::Upgrade;
         }
         claims.retain(|(strategy, _)| *strategy != Resolution::Jwt);
@@ -199,6 +203,12 @@ impl Filter {
         let flow = match connection.stage {
             // A service that leaves before the client has said who it is leaves it nothing to see.
             Stage::Awaits { .. } | Stage::Judged if piece.is_last => Flow::of_service(Passage::NOTHING),
+            // After the upgrade's response comes an empty piece. To hold it has a price: what comes next, Envoy adds to it, and cuts the
+            // connection where that is more than its buffers' limit. It is held where nothing of the client is, as over HTTP/2: without either
+            // one who never says anything could be told nothing.
+            Stage::Awaits { .. } | Stage::Judged if piece.size == 0 && connection.holds_client() => {
+                Flow::of_service(Passage::Pass)
+            }
             Stage::Awaits { .. } | Stage::Judged => connection.hold_service(piece),
             Stage::Passes | Stage::Counts => connection.pass_service(piece),
             Stage::Ends(_) => connection.service_at_end(piece, now),

@@ -175,6 +175,7 @@ impl Worker {
         }
         self.count(&flow.events);
         let mut returned = CONTINUE;
+        let mut resumed = Vec::new();
         for (passage, buffer, stream) in [
             (flow.service, Buffer::ResponseBody, Stream::Response),
             (flow.client, Buffer::RequestBody, Stream::Request),
@@ -201,8 +202,12 @@ impl Worker {
                 }
             };
             if goes_on && !is_in_hand {
-                hostcalls::resume(stream);
+                resumed.push(stream);
             }
+        }
+        // Not before: once a direction is to go on, Envoy gives nobody the bytes in hand any more, of either.
+        for stream in resumed {
+            hostcalls::resume(stream);
         }
         if let Some(cut) = flow.cut {
             match cut {

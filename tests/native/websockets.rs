@@ -194,7 +194,7 @@ fn an_answer_to_the_upgrade_is_for_nobody() {
 
 #[test]
 fn only_an_upgrade_comes_without_a_token() {
-    let mut config = config(json!({"paths": ["/chat"]}));
+    let mut config = self::config(json!({"paths": ["/chat"]}));
     config["isolation"]["resolution"] = json!("jwt");
     config["isolation"]["required"] = json!(true);
     let world = &mut NativeWorld::start(config, Directory::of(&tenants()));
@@ -210,6 +210,15 @@ fn only_an_upgrade_comes_without_a_token() {
         get("any.example/./chat").header("connection", "upgrade").header("upgrade", "websocket"),
     ];
     for request in rows {
+        match world.begin(&request).1 {
+            Step::Deny(refusal) => assert_eq!(refusal.denial, Denial::Unauthorized(TokenFault::Missing)),
+            step => panic!("{request:?}: {step:?}"),
+        }
+    }
+    // Where another strategy names the tenant, too.
+    let world = &mut NativeWorld::start(self::config(json!({"paths": ["/chat"]})), Directory::of(&tenants()));
+    let other = get("any.example/t/acme/chat").header("connection", "upgrade").header("upgrade", "websocket");
+    for request in [other.clone().header("x-tenant-id", "acme"), other.header("authorization", "Basic YTpi")] {
         match world.begin(&request).1 {
             Step::Deny(refusal) => assert_eq!(refusal.denial, Denial::Unauthorized(TokenFault::Missing)),
             step => panic!("{request:?}: {step:?}"),
