@@ -202,11 +202,15 @@ impl Filter {
         });
         let flow = match connection.stage {
             // A service that leaves before the client has said who it is leaves it nothing to see.
-            Stage::Awaits { .. } | Stage::Judged if piece.is_last => Flow::of_service(Passage::NOTHING),
+            Stage::Awaits { .. } | Stage::Judged if piece.is_last => {
+                connection.release_service();
+                Flow::of_service(Passage::NOTHING)
+            }
             // After the upgrade's response comes an empty piece. To hold it has a price: what comes next, Envoy adds to it, and cuts the
             // connection where that is more than its buffers' limit. It is held where nothing of the client is, as over HTTP/2: without either
             // one who never says anything could be told nothing.
             Stage::Awaits { .. } | Stage::Judged if piece.size == 0 && connection.holds_client() => {
+                connection.release_service();
                 Flow::of_service(Passage::Pass)
             }
             Stage::Awaits { .. } | Stage::Judged => connection.hold_service(piece),

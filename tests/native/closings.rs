@@ -362,3 +362,55 @@ fn a_frame_that_has_begun_to_go_goes_to_its_end() {
         assert!(ours.ends_with(b"UNAUTHORIZED: expired"));
     }
 }
+
+/// A service that leaves before the client is let in leaves nothing to see, and nothing in whose place a close frame could stand.
+#[test]
+fn a_service_that_leaves_early_is_not_heard() {
+    for held in [&b""[..], b"\x81\x05hello", b"\x81\x05he"] {
+        for judged in [false, true] {
+            let world = &mut NativeWorld::start(config(json!({})), Directory::of(&tenants()));
+            let wire = &mut opened(world);
+            world.service(wire, held);
+            if judged {
+                world.client(wire, &good());
+            }
+            world.service_leaves(wire, b"\x81\x02no");
+            assert_eq!(wire.service.gone, b"");
+            if judged {
+                world.settle(wire);
+                assert_eq!((wire.client.gone.as_slice(), wire.decisions.as_slice()), (&good()[..], &["allow"][..]));
+            } else {
+                world.tick_after(Duration::from_secs(31), wire);
+                assert_eq!((wire.cut, wire.client.gone.len()), (Some("tenancy_unauthorized"), 0));
+            }
+            assert_eq!(wire.service.gone, b"");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_early_is_not_heard() {
+    for (sent, held) in
+        [(&b""[..], &b""[..]), (&good()[..30], b""), (b"", b"\x81\x05hello"), (&frame(0x89, b"p"), b"\x81")]
+    {
+        let world = &mut NativeWorld::start(config(json!({})), Directory::of(&tenants()));
+        let wire = &mut opened(world);
+        if !held.is_empty() {
+            world.service(wire, held);
+        }
+        world.client_leaves(wire, sent);
+        assert_eq!(wire.decisions, ["unauthorized"]);
+        assert!(wire.client.gone.is_empty() || wire.client.gone == PING);
+        assert!(wire.service.gone.is_empty() || close(&wire.service.gone) == (1000, String::new()));
+    }
+    // One that has said all it had to say may listen.
+    let world = &mut NativeWorld::start(config(json!({})), Directory::of(&tenants()));
+    let wire = &mut opened(world);
+    world.client_leaves(wire, &[good(), text("one")].concat());
+    world.settle(wire);
+    world.service(wire, b"\x81\x05hello");
+    assert_eq!(
+        (wire.client.gone.clone(), wire.service.gone.as_slice()),
+        ([good(), text("one")].concat(), &b"\x81\x05hello"[..])
+    );
+}

@@ -64,16 +64,23 @@ impl Wire {
     /// The client sends something.
     pub fn client(&mut self, bytes: &[u8], filter: &mut Filter, host: &dyn Host) {
         self.client.held.extend(bytes);
-        self.take_client(true, filter, host);
+        self.take_client(true, false, filter, host);
+    }
+
+    /// The client sends something, and nothing after it.
+    pub fn client_leaves(&mut self, bytes: &[u8], filter: &mut Filter, host: &dyn Host) {
+        self.client.held.extend(bytes);
+        self.take_client(true, true, filter, host);
     }
 
     /// The service sends something.
     pub fn service(&mut self, bytes: &[u8], filter: &mut Filter, host: &dyn Host) {
-        self.service.held.extend(bytes);
-        let held = self.service.held.clone();
-        let read = |from: usize, most: usize| held[from..held.len().min(from + most)].to_vec();
-        let flow = filter.service_piece(self.id, Piece { size: held.len(), read: &read, is_last: false }, host);
-        self.carry_out(flow, Some(false), filter, host);
+        self.take_service(bytes, false, filter, host);
+    }
+
+    /// The service sends something, and nothing after it.
+    pub fn service_leaves(&mut self, bytes: &[u8], filter: &mut Filter, host: &dyn Host) {
+        self.take_service(bytes, true, filter, host);
     }
 
     /// Carries out what became of the connection meanwhile.
@@ -85,11 +92,19 @@ impl Wire {
         }
     }
 
-    fn take_client(&mut self, in_hand: bool, filter: &mut Filter, host: &dyn Host) {
+    fn take_client(&mut self, in_hand: bool, is_last: bool, filter: &mut Filter, host: &dyn Host) {
         let held = self.client.held.clone();
         let read = |from: usize, most: usize| held[from..held.len().min(from + most)].to_vec();
-        let flow = filter.client_piece(self.id, Piece { size: held.len(), read: &read, is_last: false }, host);
+        let flow = filter.client_piece(self.id, Piece { size: held.len(), read: &read, is_last }, host);
         self.carry_out(flow, in_hand.then_some(true), filter, host);
+    }
+
+    fn take_service(&mut self, bytes: &[u8], is_last: bool, filter: &mut Filter, host: &dyn Host) {
+        self.service.held.extend(bytes);
+        let held = self.service.held.clone();
+        let read = |from: usize, most: usize| held[from..held.len().min(from + most)].to_vec();
+        let flow = filter.service_piece(self.id, Piece { size: held.len(), read: &read, is_last }, host);
+        self.carry_out(flow, Some(false), filter, host);
     }
 
     /// Carries out a flow where the client's bytes are in hand (`true`), the service's, or none.
@@ -100,7 +115,7 @@ impl Wire {
         if let Some(cut) = flow.cut {
             self.cut = Some(cut.details());
         } else if flow.proceeds {
-            self.take_client(false, filter, host);
+            self.take_client(false, false, filter, host);
         }
     }
 }

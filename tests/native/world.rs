@@ -208,6 +208,16 @@ impl NativeWorld {
         wire.service(bytes, &mut self.filter, &self.host);
     }
 
+    /// A client sends something, and nothing after it.
+    pub fn client_leaves(&mut self, wire: &mut Wire, bytes: &[u8]) {
+        wire.client_leaves(bytes, &mut self.filter, &self.host);
+    }
+
+    /// A service sends something, and nothing after it.
+    pub fn service_leaves(&mut self, wire: &mut Wire, bytes: &[u8]) {
+        wire.service_leaves(bytes, &mut self.filter, &self.host);
+    }
+
     /// Answers all callouts that are under way, and those that follow from them, each by itself as Envoy does.
     pub fn settle(&mut self, wire: &mut Wire) {
         while !self.host.calls.borrow().is_empty() {
