@@ -58,9 +58,11 @@ pub fn read(side: Side, bytes: &[u8]) -> Heard {
                 heard.messages.push((Opcode::Close, payload));
             }
             Ok(Message::Frame(_)) => panic!("nobody asked for frames"),
-            // The bytes are at their end.
+            // The bytes are at their end, or there has been a close frame.
             Err(
-                Error::ConnectionClosed | Error::Io(_) | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                Error::ConnectionClosed
+                | Error::Io(_)
+                | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing),
             ) => {
                 return heard;
             }

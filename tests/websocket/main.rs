@@ -12,7 +12,7 @@
 mod frames;
 mod library;
 
-use envoy_tenancy::websocket::{AuthText, Frames, Opcode, Side, Unfit};
+use envoy_tenancy::websocket::{AuthText, Frames, Opcode, Side, Unfit, Violation};
 use proptest::prelude::*;
 
 use crate::frames::{Framing, Sent, bytes, sound, unsound};
@@ -85,6 +85,42 @@ fn pieces() -> impl Strategy<Value = Vec<usize>> {
     ]
 }
 
+/// What was understood before a close frame. Of one whose code means nothing, the library gives another code.
+fn before_close(heard: &Heard) -> Vec<(Opcode, Vec<u8>)> {
+    heard.messages.iter().take_while(|(opcode, _)| *opcode != Opcode::Close).cloned().collect()
+}
+
+/// Whether there is a reason for us to refuse what the library doesn't.
+fn is_stricter(side: Side, bytes: &[u8]) -> bool {
+    let (mut frames, mut at) = (Frames::new(side, false), 0);
+    loop {
+        at += frames.skip(bytes.len() - at);
+        let start = at;
+        match frames.header(&bytes[at..]) {
+            // RFC 6455 5.5.1: after a close frame nothing is said any more. The library reads no further.
+            Ok((_, Some(header))) if header.opcode == Opcode::Close => return true,
+            Ok((taken, _)) => at += taken,
+            // RFC 6455 5.2: a length takes as few bytes as it can, and its highest bit is 0. The library takes others.
+            Err(Violation::Length) => return true,
+            // The library looks at a header once its frame has come.
+            Err(_) => return !is_whole(&bytes[start..]),
+        }
+    }
+}
+
+/// Whether a frame is there from its first byte to its last.
+fn is_whole(frame: &[u8]) -> bool {
+    let [_, second, rest @ ..] = frame else { return false };
+    let (size, length) = match (second & 0x7f, rest) {
+        (126, [a, b, ..]) => (2, u64::from(u16::from_be_bytes([*a, *b]))),
+        (127, [a, b, c, d, e, f, g, h, ..]) => (8, u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])),
+        (126 | 127, _) => return false,
+        (short, _) => (0, u64::from(short)),
+    };
+    let header = size + if second & 0x80 == 0 { 0 } else { 4 };
+    u64::try_from(rest.len()).unwrap().checked_sub(header).is_some_and(|payload| payload >= length)
+}
+
 fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Client), Just(Side::Service)]
 }
@@ -115,16 +151,41 @@ proptest! {
         }
     }
 
+    /// Bits that have flipped in headers: what one refuses, the other refuses as well.
+    #[test]
+    fn flipped_bits_are_read_alike(
+        side in side(),
+        sent in sound(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0..14_usize, 0..8_u8), 1..4),
+        pieces in pieces(),
+    ) {
+        prop_assume!(!sent.is_empty());
+        let (mut starts, mut bytes) = (Vec::new(), Vec::new());
+        for frame in &sent {
+            starts.push(bytes.len());
+            bytes.extend(frames::bytes(side, std::slice::from_ref(frame)));
+        }
+        for (frame, place, bit) in flips {
+            let at = (starts[frame.index(starts.len())] + place).min(bytes.len() - 1);
+            bytes[at] ^= 1 << bit;
+        }
+        let (heard, library) = (ours(side, &bytes, &pieces), library::read(side, &bytes));
+        if heard.is_refused {
+            prop_assert!(library.is_refused || is_stricter(side, &bytes), "{:?}", heard);
+        } else {
+            prop_assert!(!library.is_refused || library.minds_what_is_said, "{:?}", library);
+        }
+        let (heard, library) = (before_close(&heard), before_close(&library));
+        let both = heard.len().min(library.len());
+        prop_assert_eq!(&heard[..both], &library[..both]);
+    }
+
     /// Any bytes: whatever we take, the library takes as well, and in the same way.
     #[test]
     fn any_bytes_are_read_alike(side in side(), bytes in prop::collection::vec(any::<u8>(), 0..200), pieces in pieces()) {
         let (heard, library) = (ours(side, &bytes, &pieces), library::read(side, &bytes));
         prop_assert!(heard.is_refused || !library.is_refused || library.minds_what_is_said, "{:?}", library);
-        // Of a close frame whose code means nothing the library gives another one.
-        let common = |heard: &Heard| {
-            heard.messages.iter().take_while(|(opcode, _)| *opcode != Opcode::Close).cloned().collect::<Vec<_>>()
-        };
-        let (heard, library) = (common(&heard), common(&library));
+        let (heard, library) = (before_close(&heard), before_close(&library));
         let both = heard.len().min(library.len());
         prop_assert_eq!(&heard[..both], &library[..both]);
     }
