@@ -286,8 +286,9 @@ impl Filter {
     pub fn tick(&mut self, host: &dyn Host) -> (Vec<(RequestId, Step)>, Option<String>) {
         self.directory.tick(host);
         let awake = self.meters.tick(host);
-        let mut steps = self.wake(awake, host, |_| {});
-        steps.extend(self.tick_connections(host));
+        // One that ends waits for nothing any more, and is told of one thing only.
+        let mut steps = self.tick_connections(host);
+        steps.extend(self.wake(awake, host, |_| {}));
         let (Some(source), Some(tokens)) = (&mut self.key_source, &mut self.tokens) else { return (steps, None) };
         if source.tick(host) == Age::Good {
             return (steps, None);

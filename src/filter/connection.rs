@@ -270,6 +270,8 @@ pub struct Farewell {
     withholds: bool,
     /// The service was sent a ping, and what it sends before the pong goes on.
     awaits_pong: bool,
+    /// A part of a client's frame has gone to the service.
+    within_frame: bool,
     client_told: bool,
     service_told: bool,
     /// The client's own close frame has come, or nobody knows where its frames begin: whatever comes next is taken for its answer.
@@ -380,8 +382,11 @@ impl Connection {
     /// Looks for messages in what the client has sent, and notes where they begin, and what is wrong with the frames, if anything is.
     #[inline(never)]
     pub fn find_messages(&mut self, piece: Piece<'_>) {
-        let mut cursor = Cursor::new(&mut self.client, piece, self.scanned);
-        self.scanned = piece.size;
+        let scanned = std::mem::replace(&mut self.scanned, piece.size);
+        if self.violation.is_some() {
+            return;
+        }
+        let mut cursor = Cursor::new(&mut self.client, piece, scanned);
         while let Some((start, header)) = cursor.next() {
             match header {
                 Err(violation) => {
@@ -410,16 +415,14 @@ impl Connection {
 
     /// Where something for the service can take the place of what follows in a client's piece.
     pub fn place(&mut self, piece: Piece<'_>) -> Place {
-        match self.uncounted.front() {
+        let mut cursor = Cursor::new(&mut self.client, piece, self.scanned);
+        let place = match self.uncounted.front() {
             Some(start) => Place::of(*start),
-            None => {
-                let mut cursor = Cursor::new(&mut self.client, piece, self.scanned);
-                let place = cursor.boundary().map_or(Place::Nowhere, Place::At);
-                // What follows won't go on, but the client's own close frame is still to be found.
-                while cursor.next().is_some_and(|(_, header)| header.is_ok()) {}
-                place
-            }
-        }
+            None => cursor.boundary().map_or(Place::Nowhere, Place::At),
+        };
+        // What follows won't go on, but the client's own close frame is still to be found.
+        while cursor.next().is_some_and(|(_, header)| header.is_ok()) {}
+        place
     }
 
     /// The same where nothing has come: in what Envoy holds.
@@ -459,9 +462,16 @@ impl Connection {
         // What came with an auth message has not been looked at.
         let client_has_left = self.violation.take().is_some() || withholds;
         let deadline = now.saturating_add(if goes_well { FAREWELL } else { IDLE });
-        let farewell =
-            Farewell { ending, deadline, withholds, awaits_pong, client_told, service_told: false, client_has_left };
-        self.stage = Stage::Ends(farewell);
+        self.stage = Stage::Ends(Farewell {
+            ending,
+            deadline,
+            withholds,
+            awaits_pong,
+            within_frame: place == Place::Nowhere && !withholds && !self.client.is_between(),
+            client_told,
+            service_told: false,
+            client_has_left,
+        });
         flow
     }
 
@@ -470,20 +480,24 @@ impl Connection {
     pub fn client_at_end(&mut self, piece: Piece<'_>, now: Duration) -> Flow {
         let Stage::Ends(farewell) = &mut self.stage else { return Flow::unchanged() };
         let mut cursor = Cursor::new(&mut self.client, piece, 0);
-        if !farewell.awaits_pong && !farewell.client_told {
-            let Some(keep) = cursor.boundary() else { return Flow::of_client(Passage::Pass) };
-            farewell.client_has_left = cursor.find(Opcode::Close, None).is_some();
-            farewell.awaits_pong = true;
-            farewell.deadline = now.saturating_add(FAREWELL);
-            return Flow::of_client(Passage::Rewrite { keep, then: PING.to_vec() });
+        let mut keep = 0;
+        if farewell.within_frame {
+            // What comes of ours before its end would be taken for the rest of it.
+            let Some(end) = cursor.boundary() else { return Flow::of_client(Passage::Pass) };
+            (keep, farewell.within_frame) = (end, false);
         }
         farewell.client_has_left |= cursor.find(Opcode::Close, None).is_some();
-        if !farewell.client_told || farewell.service_told || !farewell.client_has_left {
-            return Flow::of_client(Passage::NOTHING);
-        }
-        farewell.service_told = true;
+        let then = if !farewell.awaits_pong && !farewell.client_told {
+            farewell.awaits_pong = true;
+            PING.to_vec()
+        } else if farewell.client_told && !farewell.service_told && farewell.client_has_left {
+            farewell.service_told = true;
+            farewell.ending.close.to_service()
+        } else {
+            return Flow::of_client(Passage::Rewrite { keep, then: Vec::new() });
+        };
         farewell.deadline = now.saturating_add(FAREWELL);
-        Flow::of_client(Passage::Rewrite { keep: 0, then: farewell.ending.close.to_service() })
+        Flow::of_client(Passage::Rewrite { keep, then })
     }
 
     /// Goes on with an end: the service has sent something.

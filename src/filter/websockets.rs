@@ -157,7 +157,12 @@ impl Filter {
             return connection.end(ending, place, now);
         }
         match connection.stage {
-            Stage::Awaits { .. } | Stage::Judged | Stage::Counts => return connection.hold_client(),
+            Stage::Awaits { .. } | Stage::Judged => return connection.hold_client(),
+            Stage::Counts => {
+                // Should it end while it waits, it must be known where in its frames the client is.
+                connection.find_messages(piece);
+                return connection.hold_client();
+            }
             Stage::Ends(_) if !flow.verdicts.is_empty() => return flow,
             Stage::Ends(_) => return connection.client_at_end(piece, now),
             // A service that refuses the upgrade would read what comes early as another request.

@@ -10,6 +10,8 @@
     reason = "a test fails by a panic"
 )]
 
+mod closings;
+mod conversations;
 mod lookups;
 mod metering;
 #[path = "../scenarios/mod.rs"]

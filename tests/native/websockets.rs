@@ -14,14 +14,14 @@ use crate::wire::Wire;
 use crate::world::NativeWorld;
 
 /// The fake host's clock begins here.
-const NOW: u64 = 1_800_000_000;
+pub const NOW: u64 = 1_800_000_000;
 
-fn upgrade() -> Request {
+pub fn upgrade() -> Request {
     get("any.example/chat").header("connection", "Upgrade").header("upgrade", "websocket")
 }
 
 /// A frame of a client, masked with zeros; a long one takes the encoding of two bytes.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).unwrap();
     let mut frame = vec![first];
     if length < 126 {
@@ -33,21 +33,21 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&frame[..], &[0; 4], payload].concat()
 }
 
-fn text(payload: &str) -> Vec<u8> {
+pub fn text(payload: &str) -> Vec<u8> {
     frame(0x81, payload.as_bytes())
 }
 
-fn auth(claims: &Value, tenant: &str) -> Vec<u8> {
+pub fn auth(claims: &Value, tenant: &str) -> Vec<u8> {
     let claims = but(json!({"tenant_id": "acme", "exp": NOW + 600}), claims.clone());
     let token = String::from_utf8(token(Signer::Secret, &header(Signer::Secret), &claims)).unwrap();
     text(&json!({"action": "auth", "token": token, "tenantId": tenant}).to_string())
 }
 
-fn good() -> Vec<u8> {
+pub fn good() -> Vec<u8> {
     auth(&json!({}), "acme")
 }
 
-fn config(websocket: Value) -> Value {
+pub fn config(websocket: Value) -> Value {
     let jwt = json!({"secret": {"env": SECRET_NAME}, "algorithms": ["HS256"], "clockSkewSeconds": 0});
     let mut config = looked_up(json!({"resolution": ["jwt", "header"], "required": false, "jwt": jwt}));
     config["websocket"] = but(json!({"authMessage": "required"}), websocket);
@@ -55,7 +55,7 @@ fn config(websocket: Value) -> Value {
 }
 
 /// An upgrade that went through, without a token and without its response yet.
-fn begin(world: &mut NativeWorld) -> Wire {
+pub fn begin(world: &mut NativeWorld) -> Wire {
     let (id, step) = world.begin(&upgrade());
     match step {
         Step::Forward(forwarding) => assert_eq!(forwarding.decision, Decision::AwaitsMessage),
@@ -64,16 +64,16 @@ fn begin(world: &mut NativeWorld) -> Wire {
     Wire::new(id)
 }
 
-fn opened(world: &mut NativeWorld) -> Wire {
+pub fn opened(world: &mut NativeWorld) -> Wire {
     let mut wire = begin(world);
     world.open(&mut wire);
     wire
 }
 
-const PING: &[u8] = b"\x89\x8d\0\0\0\0envoy-tenancy";
+pub const PING: &[u8] = b"\x89\x8d\0\0\0\0envoy-tenancy";
 
 /// The close frame that a client got, after what else it did.
-fn close(gone: &[u8]) -> (u16, String) {
+pub fn close(gone: &[u8]) -> (u16, String) {
     assert_eq!(gone[0], 0x88, "{gone:?}");
     assert_eq!(gone.len(), usize::from(gone[1]) + 2, "there is something behind it");
     (u16::from_be_bytes([gone[2], gone[3]]), String::from_utf8(gone[4..].to_vec()).unwrap())

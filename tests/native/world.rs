@@ -208,10 +208,12 @@ impl NativeWorld {
         wire.service(bytes, &mut self.filter, &self.host);
     }
 
-    /// Answers all callouts that are under way, and those that follow from them.
+    /// Answers all callouts that are under way, and those that follow from them, each by itself as Envoy does.
     pub fn settle(&mut self, wire: &mut Wire) {
         while !self.host.calls.borrow().is_empty() {
-            let steps = self.answer_all();
+            let (call, callout) = self.host.calls.borrow_mut().remove(0);
+            let answer = self.answer(&callout);
+            let steps = self.filter.answer(call, answer, &self.host).0;
             wire.take(steps, &mut self.filter, &self.host);
         }
     }
