@@ -19,5 +19,7 @@ export ENVOY_BIN TENANCY_WASM="$ROOT/dist/tenancy.wasm" TENANCYD_BIN="$ROOT/dist
 if [ "${1:-}" = --workspace ]; then
   need redis-server redis-server "Redis (tenancyd's tests and the end-to-end tests start one)"
   tools/api-test.sh
+  # Chromium and the Autobahn suite are left to make websocket-test.
+  tools/websocket-test.sh messages http2
 fi
 exec cargo test --locked "$@"

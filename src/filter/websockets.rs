@@ -92,12 +92,7 @@ impl Filter {
         expiry_in_metadata(&exp)?.checked_add(JWT_AUTHN_SKEW)
     }
 
-    /// Whether there is a connection whose bytes have to be looked at.
-    pub fn has_connections(&self) -> bool {
-        !self.connections.is_empty()
-    }
-
-    /// Whether it is such a connection.
+    /// Whether it is a connection whose bytes have to be looked at.
     pub fn is_connection(&self, id: RequestId) -> bool {
         self.connections.contains_key(&id)
     }

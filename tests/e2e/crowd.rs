@@ -122,7 +122,7 @@ impl Crowd {
             let tenant = number % tenants.len();
             let token = signed(&json!({"tenant_id": tenants[tenant], "sub": format!("{}-{number}", tenants[tenant])}));
             let auth = auth_by(&token, &tenants[tenant]);
-            Arc::new(Member { tenant, token, auth, is_early: number % 7 == 0, life: Mutex::default() })
+            Arc::new(Member { tenant, token, auth, is_early: number.is_multiple_of(7), life: Mutex::default() })
         };
         Arc::new(Self {
             runtime: runtime.expect("a runtime"),
@@ -226,7 +226,7 @@ impl Crowd {
         let data = json!({"tenant": name, "number": number});
         let each = self.members.len() / self.tenants.len();
         let speaker = tenant + self.tenants.len() * (round * 7 % each);
-        let by_client = ((round + tenant) % 2 == 0).then(|| {
+        let by_client = (round + tenant).is_multiple_of(2).then(|| {
             let life = lock(&self.members[speaker].life);
             let text = json!({"action": "broadcast", "data": data}).to_string();
             let said =
@@ -542,7 +542,7 @@ fn tenants_never_hear_each_other() {
     let mut seed = began.elapsed().subsec_nanos() as usize;
     for member in crowd.all() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        if (seed >> 33) % 10 == 0 {
+        if (seed >> 33).is_multiple_of(10) {
             tenth.push(member);
         }
     }
