@@ -1,6 +1,7 @@
-//! A host that knows nothing, and whose callouts are never answered.
+//! A host whose callouts are never answered.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use envoy_tenancy::host::{Body, CallId, Callout, Host, Version, WorkerId};
@@ -11,6 +12,8 @@ use envoy_tenancy::jwt::Signatures;
 pub struct NoHost {
     /// What its clocks show.
     pub elapsed: Cell<Duration>,
+    /// Each value under its key, and how often it was set.
+    shared: RefCell<HashMap<String, (Vec<u8>, u32)>>,
 }
 
 impl Signatures for NoHost {
@@ -24,12 +27,18 @@ impl Host for NoHost {
         self.elapsed.get()
     }
 
-    fn shared_version(&self, _key: &str) -> (Option<Vec<u8>>, Version) {
-        (None, Version(0))
+    fn shared_version(&self, key: &str) -> (Option<Vec<u8>>, Version) {
+        let held = self.shared.borrow().get(key).cloned();
+        let version = held.as_ref().map_or(0, |(_, version)| *version);
+        (held.map(|(value, _)| value), Version(version))
     }
 
-    fn replace_shared(&self, _key: &str, _new: &[u8], _version: Version) -> bool {
-        false
+    fn replace_shared(&self, key: &str, new: &[u8], version: Version) -> bool {
+        let is_it = self.shared_version(key).1 == version;
+        if is_it {
+            self.set_shared(key, Some(new));
+        }
+        is_it
     }
 
     fn worker(&self) -> WorkerId {
@@ -48,11 +57,14 @@ impl Host for NoHost {
         UNIX_EPOCH + self.elapsed.get()
     }
 
-    fn shared(&self, _key: &str) -> Option<Vec<u8>> {
-        None
+    fn shared(&self, key: &str) -> Option<Vec<u8>> {
+        self.shared_version(key).0
     }
 
-    fn set_shared(&self, _key: &str, _value: Option<&[u8]>) {}
+    fn set_shared(&self, key: &str, value: Option<&[u8]>) {
+        let version = self.shared_version(key).1.0 + 1;
+        self.shared.borrow_mut().insert(key.to_owned(), (value.unwrap_or_default().to_vec(), version));
+    }
 
     fn call(&self, callout: Callout) -> CallId {
         if callout.body != Body::None {
