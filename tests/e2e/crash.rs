@@ -19,6 +19,9 @@ use crate::websockets::{auth, response_head, text, upgrade};
 /// So many connections of each kind, so that each of the two workers has some.
 const EACH: usize = 8;
 
+/// What the filter itself sends a service in place of what it refuses: a ping, whose pong makes room for the client's close frame.
+const OURS: &[u8] = b"\x89\x8d\0\0\0\0envoy-tenancy";
+
 /// A service that takes upgrades, some of them only when told, and writes down all that comes after them.
 #[derive(Clone)]
 struct Recorder {
@@ -248,5 +251,5 @@ fn nothing_passes_where_the_vm_has_crashed() {
     }
     assert!(came.keys().all(|name| !name.starts_with("paused")), "an upgrade passed without the filter");
     let mut new = came.iter().filter(|(name, _)| name.starts_with("new"));
-    assert!(new.all(|(_, bytes)| bytes.is_empty()), "something passed without a token");
+    assert!(new.all(|(_, bytes)| bytes.is_empty() || bytes == OURS), "something passed without a token");
 }
