@@ -7,6 +7,7 @@ use std::time::Duration;
 use envoy_tenancy::filter::{Decision, Step};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
 use crate::scenarios::make::{Signer, but, header, token};
@@ -467,15 +468,15 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
-fn number(name: &str, default: u32) -> u32 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+/// The same 500 each time, so that a change is judged by what it changes; or CONVERSATIONS=N new ones.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var("CONVERSATIONS").ok().map(|text| text.parse().expect("CONVERSATIONS is a number"));
+    let rng_seed = if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(6455) };
+    ProptestConfig { rng_seed, failure_persistence: None, ..ProptestConfig::with_cases(asked.unwrap_or(500)) }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(number("CONVERSATIONS", 500))
-    })]
+    #![proptest_config(cases())]
 
     #[test]
     fn what_goes_on_is_what_was_sent_up_to_a_frame(plan in plan()) {
