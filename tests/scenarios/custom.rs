@@ -110,7 +110,7 @@ pub fn a_resolvers_answer_is_kept_by_its_headers<W: World>() {
     }
     assert_eq!(questions(world).len(), 3);
 
-    let more = json!({"cacheSeconds": 2, "staleSeconds": 2});
+    let more = json!({"cacheSeconds": 4, "staleSeconds": 2});
     let world = &mut W::start(config(json!("custom"), more), directory(&json!({"tenantId": "acme"})));
     for path in ["/", "/a", "/b", "/c", "/d", "/e"] {
         world.send(&keyed("k1", path)).reaches(&[("x-tenant-id", "acme")]);
@@ -123,7 +123,7 @@ pub fn a_resolvers_answer_is_kept_by_its_headers<W: World>() {
     }
     world.send(&keyed("k1", "/")).reaches(&[("x-tenant-id", "acme")]);
     world.script("/resolve", Reply::is(500, ""));
-    world.wait(std::time::Duration::from_millis(2100));
+    world.wait(std::time::Duration::from_millis(4100));
     // Twice as many as there are workers, so that a worker that holds nothing of it would show.
     let served = (0..4).filter(|_| world.send(&keyed("k1", "/")).arrived.is_some()).count();
     assert!(served > 0, "what is held serves while the resolver is down");
