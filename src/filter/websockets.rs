@@ -132,7 +132,6 @@ impl Filter {
             let ending = match connection.find_auth(piece, self.config.websocket.max_message()) {
                 Found::Text(text) => {
                     connection.stage = Stage::Judged;
-                    connection.hold_client();
                     let Some(first) = self.judge_message(id, connection, &text, host) else {
                         return connection.hold_client();
                     };
