@@ -5,7 +5,6 @@ Usage: http2.py [PART OF A NAME…]
 """
 
 import socket
-import sys
 import time
 
 import h2.config
@@ -291,23 +290,5 @@ def a_hundred_streams_and_a_megabyte_in_each_of_three(envoy):
             client.wait_for(stream, b"\x82\x7f" + size.to_bytes(8, "big") + b"m" * size, 20)
 
 
-def main():
-    passed = failed = 0
-    with rig.Rig() as envoy:
-        for function in scenarios:
-            name = function.__name__.replace("_", " ")
-            if sys.argv[1:] and not any(part in name for part in sys.argv[1:]):
-                continue
-            started = time.monotonic()
-            try:
-                function(envoy)
-                passed += 1
-                print(f"ok     {name} ({time.monotonic() - started:.1f} s)", flush=True)
-            except Exception as error:
-                failed += 1
-                print(f"FAILED {name}: {type(error).__name__} {error}", flush=True)
-    rig.passed_and_failed(passed, failed)
-
-
 if __name__ == "__main__":
-    main()
+    rig.run(scenarios, lambda scenario, envoy: scenario(envoy))

@@ -8,9 +8,7 @@ import asyncio
 import os
 import socket
 import struct
-import sys
 import time
-import traceback
 
 import rig
 import websockets
@@ -429,24 +427,9 @@ async def broadcasts_reach_everybody_who_was_let_in_and_nobody_else(envoy):
         equal(await said(outside, wait=0.5), ["open"])
 
 
-async def main():
-    passed = failed = 0
-    with rig.Rig() as envoy:
-        for function in scenarios:
-            name = function.__name__.replace("_", " ")
-            if sys.argv[1:] and not any(part in name for part in sys.argv[1:]):
-                continue
-            started = time.monotonic()
-            try:
-                await asyncio.wait_for(function(envoy), 120)
-                passed += 1
-                print(f"ok     {name} ({time.monotonic() - started:.1f} s)", flush=True)
-            except Exception as error:
-                failed += 1
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                print(f"FAILED {name}, line {place.lineno}: {type(error).__name__} {error}", flush=True)
-    rig.passed_and_failed(passed, failed)
+async def within_two_minutes(function, envoy):
+    await asyncio.wait_for(function(envoy), 120)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    rig.run(scenarios, lambda scenario, envoy: asyncio.run(within_two_minutes(scenario, envoy)))

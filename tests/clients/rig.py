@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -293,6 +294,26 @@ class Rig:
 
     def url(self, door, path="/"):
         return f"ws://127.0.0.1:{self.doors[door]}{path}"
+
+
+def run(scenarios, perform):
+    """Performs scenarios one after the other, those alone whose names the command line has parts of, and tells how each ended."""
+    passed = failed = 0
+    with Rig() as envoy:
+        for function in scenarios:
+            name = function.__name__.replace("_", " ")
+            if sys.argv[1:] and not any(part in name for part in sys.argv[1:]):
+                continue
+            started = time.monotonic()
+            try:
+                perform(function, envoy)
+                passed += 1
+                print(f"ok     {name} ({time.monotonic() - started:.1f} s)", flush=True)
+            except Exception as error:
+                failed += 1
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                print(f"FAILED {name}, line {place.lineno}: {type(error).__name__} {error}", flush=True)
+    passed_and_failed(passed, failed)
 
 
 def passed_and_failed(passed, failed):
